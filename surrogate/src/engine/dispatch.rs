@@ -1,0 +1,406 @@
+//! The way of one frame through the engine: whom it concerns, what that means for each, and doing it.
+//!
+//! A frame of our own for a MAC that is itself steered to us would be lost on the bridge, which sends
+//! nothing back to the port it came from: it re-enters here as a frame for that guest. So does a
+//! flooded frame of ours, for the other sleepers. What re-enters is never answered, so one frame in
+//! makes at most two out.
+
+use core::hash::BuildHasher;
+use core::net::IpAddr;
+
+use surrogate_wire::icmpv6::ALL_NODES;
+use surrogate_wire::{
+    FlowKey, Frame, Icmpv6Body, Mac, Malformed, Packet, Received, Tags, TcpFlags, Transport,
+};
+
+use super::classify::{Decision, Reach, Responder, class_of, classify, in_mode};
+use super::contract::{Mode, Notice, WakeReason};
+use super::hold::{Admission, Arrival};
+use super::limiter::Limited;
+use super::outbox::{Full, Way};
+use super::twin::Twin;
+use super::verdict::{Answered, DropReason, Verdict, Verdicts};
+use super::wake::Once;
+use super::{Engine, magic};
+use crate::guest::table::{Lan, Place};
+use crate::responder::{self, announce, barrier, tcp_reset, unreachable};
+use crate::time::Instant;
+
+/// A frame and what was read of it.
+#[derive(Clone, Copy)]
+pub(super) struct View<'v, 'f> {
+    pub(super) received: &'v Received<'f>,
+    pub(super) frame: &'v Frame<'f>,
+    pub(super) packet: Result<&'v Packet<'f>, Malformed>,
+}
+
+/// Whom a flooded frame may concern.
+enum Concerned {
+    Nobody,
+    One(Place),
+    Two(Place, Place),
+    Members(IpAddr),
+    Everybody,
+}
+
+impl Engine {
+    pub(super) fn dispatch(
+        &mut self,
+        now: Instant,
+        port: super::PortId,
+        received: &Received<'_>,
+    ) -> Verdicts {
+        let mut verdicts = Verdicts::default();
+        let Ok(frame) = Frame::parse(received) else { return verdicts };
+        let lan = Lan::new(port, frame.tags.vid());
+        if let Some((source, _)) = self.table.mac(lan, frame.src) {
+            self.heard_from(source, received, &frame);
+        }
+        if is_group(frame.dst) {
+            let packet = Packet::parse(&frame, received.offload);
+            let view = View { received, frame: &frame, packet: packet.as_ref().map_err(|why| *why) };
+            self.flood(now, lan, view, None, &mut verdicts);
+            return verdicts;
+        }
+        let Some((place, here)) = self.table.mac(lan, frame.dst) else { return verdicts };
+        let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut) else { return verdicts };
+        if !nic.stands() {
+            nic.counters.awake_unicast += 1;
+            return verdicts;
+        }
+        nic.delivery.quiet_since = now;
+        let id = nic.identity.nic;
+        let packet = Packet::parse(&frame, received.offload);
+        let view = View { received, frame: &frame, packet: packet.as_ref().map_err(|why| *why) };
+        if let Some(verdict) = self.consider(now, place, reach(here, frame.tags), view, false) {
+            verdicts.push(id, verdict);
+        }
+        verdicts
+    }
+
+    /// A frame from a guest's own MAC: it may be the answer to the barrier, or show that the guest runs.
+    fn heard_from(&mut self, place: Place, received: &Received<'_>, frame: &Frame<'_>) {
+        let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut) else { return };
+        match nic.mode {
+            Mode::Answer => {
+                // One speaker at a time, and that is the guest.
+                nic.mode = Mode::Hold { flooded: true };
+                self.hold.end_review(&mut nic.queue);
+                if nic.told.first(Once::GuestSpoke) {
+                    self.notices.push(Notice::GuestSpoke { nic: nic.identity.nic, epoch: nic.epoch });
+                }
+            }
+            Mode::Fence { .. } if nic.barrier => {
+                let Ok(packet) = Packet::parse(frame, received.offload) else { return };
+                if barrier::is_answer(&nic.identity, self.service_mac, frame, &packet) {
+                    nic.barrier = false;
+                    self.notices.push(Notice::BarrierPassed { nic: nic.identity.nic, epoch: nic.epoch });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Handles a broadcast or multicast frame for everybody whom it concerns but `speaker`, who sent it.
+    fn flood(
+        &mut self,
+        now: Instant,
+        lan: Lan,
+        view: View<'_, '_>,
+        speaker: Option<Place>,
+        verdicts: &mut Verdicts,
+    ) {
+        let concerned = self.concerned(lan, view);
+        for n in 0.. {
+            let place = match concerned {
+                Concerned::One(a) | Concerned::Two(a, _) if n == 0 => Some(a),
+                Concerned::Two(_, b) if n == 1 => Some(b),
+                Concerned::Nobody | Concerned::One(_) | Concerned::Two(..) => None,
+                Concerned::Members(group) => self.table.group(lan, group).get(n).copied(),
+                Concerned::Everybody => self.table.standing(lan).get(n).copied(),
+            };
+            let Some(place) = place else { return };
+            if speaker == Some(place) {
+                continue;
+            }
+            let Some(id) = self.nics.get(place as usize).and_then(Option::as_ref).map(|n| n.identity.nic)
+            else {
+                continue;
+            };
+            if let Some(verdict) = self.consider(now, place, Reach::Flooded, view, speaker.is_some()) {
+                verdicts.push(id, verdict);
+            }
+        }
+    }
+
+    fn concerned(&self, lan: Lan, view: View<'_, '_>) -> Concerned {
+        let one = |place: Option<Place>| place.map_or(Concerned::Nobody, Concerned::One);
+        let Ok(packet) = view.packet else { return Concerned::Nobody };
+        if view.frame.tags.inner_vid().is_some() {
+            return Concerned::Nobody;
+        }
+        if let Packet::Arp(arp) = packet {
+            let target = self.table.address(lan, arp.tpa.into());
+            if arp.spa == arp.tpa {
+                return one(target);
+            }
+            return match (target, self.table.address(lan, arp.spa.into())) {
+                (Some(a), Some(b)) if a != b => Concerned::Two(a, b),
+                (a, b) => one(a.or(b)),
+            };
+        }
+        if let Some(called) = magic::target(view.frame, packet) {
+            return one(self.table.mac(lan, called).and_then(|(place, here)| here.then_some(place)));
+        }
+        let (Some((_, dst)), Some(transport)) = (packet.addresses(), packet.transport()) else {
+            return Concerned::Nobody;
+        };
+        if let Transport::Icmpv6(icmp) = transport {
+            let target = match icmp.body {
+                Icmpv6Body::Solicitation(asked) => Some(asked.target),
+                Icmpv6Body::Advertisement(told) => Some(told.target),
+                _ => None,
+            };
+            if let Some(target) = target {
+                return one(self.table.address(lan, target.into()));
+            }
+        }
+        match dst {
+            IpAddr::V4(v4) if v4.is_multicast() && v4.octets() != [224, 0, 0, 1] => Concerned::Members(dst),
+            IpAddr::V6(v6) if v6 != ALL_NODES => Concerned::Members(dst),
+            // 224.0.0.1, ff02::1, or perhaps a broadcast address of somebody's prefix.
+            _ => Concerned::Everybody,
+        }
+    }
+
+    /// Decides about a frame for one NIC, does it and counts it. `ours`: the frame is from us.
+    fn consider(
+        &mut self,
+        now: Instant,
+        place: Place,
+        reach: Reach,
+        view: View<'_, '_>,
+        ours: bool,
+    ) -> Option<Verdict> {
+        let nic = self.nics.get(place as usize)?.as_ref()?;
+        if !nic.stands() {
+            return None;
+        }
+        let wanted = classify(&nic.identity, reach, view.frame, view.packet, self.limits.mtu);
+        let verdict = match in_mode(nic.mode, reach, wanted) {
+            Decision::Foreign => return None,
+            Decision::Absorb => Verdict::Absorb,
+            Decision::Drop(why) => Verdict::Drop(why),
+            // No reply to a reply.
+            Decision::Answer(_) | Decision::Conflict { .. } if ours => Verdict::Absorb,
+            Decision::Answer(by) => self.answer(now, place, by, view),
+            Decision::Conflict { address, by } => match self.defend(now, place, address, by) {
+                Some(verdict) => verdict,
+                None => self.keep(now, place, reach, view, Some(WakeReason::Conflict)),
+            },
+            Decision::Hold(reason) => self.keep(now, place, reach, view, reason),
+        };
+        self.nics.get_mut(place as usize)?.as_mut()?.counters.count(verdict);
+        Some(verdict)
+    }
+
+    /// Writes the answer to a frame, within the limits.
+    pub(super) fn answer(
+        &mut self,
+        now: Instant,
+        place: Place,
+        by: Responder,
+        View { frame, packet, .. }: View<'_, '_>,
+    ) -> Verdict {
+        let (Some(nic), Ok(packet)) = (self.nics.get(place as usize).and_then(Option::as_ref), packet) else {
+            return Verdict::Absorb;
+        };
+        let identity = &nic.identity;
+        let limit = match by {
+            Responder::Echo => Some(Limited::Echoes),
+            Responder::Unreachable => Some(Limited::Errors),
+            Responder::Neighbour | Responder::Reset => None,
+        };
+        if let (Some(what), Some((from, _))) = (limit, packet.addresses())
+            && !self.limiter.allow(now, what, identity.nic.0, from)
+        {
+            return Verdict::Drop(DropReason::RateLimited);
+        }
+        let max = self.limits.mtu + ENVELOPE;
+        let written =
+            self.outbox.push(Way::Transmit(identity.port), (place, identity.nic), max, |out| match by {
+                Responder::Neighbour | Responder::Echo => responder::reply_for(identity, frame, packet, out),
+                Responder::Reset => tcp_reset::reply_for(identity, frame, packet, out),
+                Responder::Unreachable => unreachable::reply_for(identity, frame, packet, out),
+            });
+        match written {
+            Ok(Some(answered)) => {
+                self.re_enter(now, place);
+                Verdict::Answer(answered)
+            }
+            // A host would stay silent here.
+            Ok(None) => Verdict::Absorb,
+            Err(Full) => Verdict::Drop(DropReason::OutputFull),
+        }
+    }
+
+    /// Defends an address with an announcement, or says that it may not be defended now and that the guest has
+    /// to decide (`None`). The control side learns of both.
+    pub(super) fn defend(&mut self, now: Instant, place: Place, address: IpAddr, by: Mac) -> Option<Verdict> {
+        let nic = self.nics.get_mut(place as usize)?.as_mut()?;
+        let defended = nic.defend(now, address);
+        if nic.told.first(if defended { Once::Defended } else { Once::Conflict }) {
+            self.notices.push(Notice::Conflict {
+                nic: nic.identity.nic,
+                epoch: nic.epoch,
+                address,
+                by,
+                defended,
+            });
+        }
+        if !defended {
+            return None;
+        }
+        Some(match self.announce(now, place, address) {
+            Err(Full) => Verdict::Drop(DropReason::OutputFull),
+            Ok(()) if address.is_ipv4() => Verdict::Answer(Answered::ArpDefence),
+            Ok(()) => Verdict::Answer(Answered::NdiscDefence),
+        })
+    }
+
+    /// Announces one address of a NIC.
+    pub(super) fn announce(&mut self, now: Instant, place: Place, address: IpAddr) -> Result<(), Full> {
+        let Some(nic) = self.nics.get(place as usize).and_then(Option::as_ref) else { return Ok(()) };
+        let identity = &nic.identity;
+        let written =
+            self.outbox.push(Way::Transmit(identity.port), (place, identity.nic), ANNOUNCEMENT, |out| {
+                announce::announce(identity, address, out)
+            })?;
+        if written.is_some() {
+            self.re_enter(now, place);
+        }
+        Ok(())
+    }
+
+    /// Holds a frame, and asks for a wake if there is a reason.
+    fn keep(
+        &mut self,
+        now: Instant,
+        place: Place,
+        reach: Reach,
+        view: View<'_, '_>,
+        reason: Option<WakeReason>,
+    ) -> Verdict {
+        let flow = self.flow_of(view);
+        let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut) else {
+            return Verdict::Drop(DropReason::GuestGone);
+        };
+        let arrival = Arrival {
+            bytes: view.received.bytes,
+            vlan: view.received.vlan,
+            offload: view.received.offload,
+            class: class_of(view.packet, reach),
+            flow,
+            twin: view.packet.ok().and_then(twin_of),
+            flooded: reach == Reach::Flooded,
+        };
+        let limits = &nic.identity.traffic.hold;
+        let admission = self.hold.admit(now, place, &mut nic.queue, limits, &arrival, &mut nic.counters);
+        if let Some(reason) = reason {
+            self.notices.wake(&mut nic.told, &nic.identity, nic.epoch, reason);
+        }
+        match admission {
+            Admission::Refused(why) => Verdict::Drop(why),
+            Admission::Held => {
+                let old_at = now + limits.age;
+                match nic.mode {
+                    Mode::Replay { released: true } => {
+                        nic.counters.overtaken += 1;
+                        nic.delivery.overtaken = nic.delivery.overtaken.saturating_add(1);
+                    }
+                    Mode::Replay { released: false } => {
+                        nic.delivery.late = nic.delivery.late.saturating_add(1);
+                    }
+                    _ => {}
+                }
+                let delivers = matches!(nic.mode, Mode::Replay { .. });
+                self.due_at(old_at);
+                if delivers {
+                    self.make_ready(place);
+                }
+                if reason.is_some() { Verdict::HoldAndWake } else { Verdict::Hold }
+            }
+        }
+    }
+
+    fn flow_of(&self, view: View<'_, '_>) -> u64 {
+        let flow = view.packet.ok().and_then(|packet| FlowKey::of(view.frame, packet));
+        match flow {
+            Some(flow) => self.hasher.hash_one(flow),
+            None => self.hasher.hash_one((view.frame.src, view.frame.ethertype)),
+        }
+    }
+
+    /// Gives the newest frame of ours to the sleepers that it concerns, instead of or beside the bridge.
+    fn re_enter(&mut self, now: Instant, speaker: Place) {
+        let received = Received::plain(self.outbox.newest());
+        let Ok(frame) = Frame::parse(&received) else { return };
+        let Some(port) = self.nics.get(speaker as usize).and_then(Option::as_ref).map(|n| n.identity.port)
+        else {
+            return;
+        };
+        let lan = Lan::new(port, frame.tags.vid());
+        let flooded = is_group(frame.dst);
+        let addressee = self.table.mac(lan, frame.dst).filter(|(place, _)| {
+            self.nics.get(*place as usize).and_then(Option::as_ref).is_some_and(|nic| nic.stands())
+        });
+        if !flooded && addressee.is_none() {
+            return;
+        }
+        let mut ours = core::mem::take(&mut self.ours);
+        let len = received.bytes.len();
+        if let Some(bytes) = ours.get_mut(..len) {
+            bytes.copy_from_slice(received.bytes);
+            let received = Received::plain(bytes);
+            if let Ok(frame) = Frame::parse(&received) {
+                let packet = Packet::parse(&frame, received.offload);
+                let view =
+                    View { received: &received, frame: &frame, packet: packet.as_ref().map_err(|why| *why) };
+                if let Some((place, here)) = addressee {
+                    self.outbox.retract();
+                    self.consider(now, place, reach(here, frame.tags), view, true);
+                } else {
+                    self.flood(now, lan, view, Some(speaker), &mut Verdicts::default());
+                }
+            }
+        }
+        self.ours = ours;
+    }
+}
+
+/// Two tags: the inner VLAN is the guest's own business.
+pub(super) const fn reach(here: bool, tags: Tags) -> Reach {
+    if here && tags.inner_vid().is_none() { Reach::Unicast } else { Reach::OtherVlan }
+}
+
+const fn is_group(mac: Mac) -> bool {
+    mac.0[0] & 1 != 0
+}
+
+fn twin_of(packet: &Packet<'_>) -> Option<Twin> {
+    let (source, destination) = packet.addresses()?;
+    let Transport::Tcp(tcp) = packet.transport()? else { return None };
+    let ports = (tcp.src_port, tcp.dst_port);
+    let twin = Twin { source, destination, ports, seq: tcp.seq, ack: 0, len: 0, flags: TcpFlags::SYN.0 };
+    if tcp.is_syn() {
+        return Some(twin);
+    }
+    // Without ECE and CWR, which may differ in a repetition (RFC 3168 6.1.5).
+    let len = u32::try_from(tcp.payload.len()).unwrap_or(u32::MAX);
+    Some(Twin { ack: tcp.ack, len, flags: tcp.flags.0 & 0x3f, ..twin })
+}
+
+/// Ethernet header and two tags around an IP packet of at most the MTU.
+pub(super) const ENVELOPE: usize = 14 + 2 * 4;
+/// An advertisement with its option, tags and headers.
+const ANNOUNCEMENT: usize = 128;

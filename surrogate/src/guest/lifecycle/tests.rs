@@ -1,0 +1,671 @@
+use core::net::{IpAddr, Ipv4Addr};
+
+use super::*;
+
+const SYN: WakeReason = WakeReason::TcpSyn { port: 80, from: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 101)) };
+const MS: Duration = Duration::from_millis(1);
+
+/// A lifecycle with an executor that the test steers: orders are done at once, except those it stops at.
+struct Bench {
+    cycle: Lifecycle,
+    host: HostBudget,
+    now: Instant,
+    /// The guest's true power, which an inspection finds.
+    power: Power,
+    done: Vec<Action>,
+    outstanding: Option<Order>,
+    fail: Vec<Action>,
+    hold_at: Option<Action>,
+    reports: Vec<Report>,
+}
+
+impl Bench {
+    fn awake() -> Self {
+        Self::with(CyclePolicy {
+            wake: WakePolicy::Managed,
+            budget: WakeBudget { burst: 2, per_minute: 6 },
+            wake_timeout: Duration::from_secs(30),
+            port_sleeps: false,
+        })
+    }
+
+    fn with(policy: CyclePolicy) -> Self {
+        let now = Instant::ZERO;
+        let mut bench = Self {
+            cycle: Lifecycle::new(policy, Epoch(0), now),
+            host: HostBudget::new(WakeBudget { burst: 100, per_minute: 600 }, 8, now),
+            now,
+            power: Power::Running,
+            done: Vec::new(),
+            outstanding: None,
+            fail: Vec::new(),
+            hold_at: None,
+            reports: Vec::new(),
+        };
+        bench.inspected(Power::Running);
+        bench
+    }
+
+    fn asleep() -> Self {
+        let mut bench = Self::awake();
+        bench.sleep(Depth::Pause);
+        assert_eq!(bench.cycle.state(), State::Asleep);
+        bench.done.clear();
+        bench
+    }
+
+    fn sleep(&mut self, depth: Depth) {
+        self.cycle.sleep(self.now, depth, &mut self.host).unwrap();
+        self.run();
+    }
+
+    fn inspected(&mut self, power: Power) {
+        self.power = power;
+        self.cycle.handle_inspected(self.now, power, &mut self.host);
+        self.run();
+    }
+
+    fn event(&mut self, power: Power) {
+        self.cycle.handle_event(self.now, power, &mut self.host);
+        self.run();
+    }
+
+    fn frame(&mut self) {
+        self.cycle.handle_frame(self.now, self.cycle.epoch(), SYN, &mut self.host);
+        self.run();
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now = self.now + time;
+        self.cycle.handle_timeout(self.now, &mut self.host);
+        self.run();
+    }
+
+    /// Performs orders until none is left or the one to stop at is outstanding.
+    fn run(&mut self) {
+        for _ in 0..100 {
+            while let Some(report) = self.cycle.poll_report() {
+                self.reports.push(report);
+            }
+            let Some(order) = self.cycle.poll_order() else { return };
+            if self.hold_at == Some(order.action) {
+                self.outstanding = Some(order);
+                continue;
+            }
+            self.complete(order);
+        }
+        panic!("the cycle does not come to rest: {:?}", self.cycle);
+    }
+
+    fn complete(&mut self, order: Order) {
+        let result = if self.fail.contains(&order.action) {
+            Err("made to fail".to_owned())
+        } else {
+            self.done.push(order.action);
+            match order.action {
+                Action::Sleep(Depth::Pause) => self.power = Power::Paused(PauseReason::User),
+                Action::Sleep(Depth::Save) => self.power = Power::Saved,
+                Action::Restore => self.power = Power::Paused(PauseReason::Restored),
+                Action::Resume => self.power = Power::Running,
+                Action::Inspect => self.cycle.handle_inspected(self.now, self.power, &mut self.host),
+                _ => {}
+            }
+            Ok(())
+        };
+        self.cycle.handle_done(self.now, order.ticket, result, &mut self.host);
+    }
+
+    /// Lets the outstanding order end.
+    fn let_go(&mut self) {
+        self.hold_at = None;
+        let order = self.outstanding.take().expect("an order is outstanding");
+        self.complete(order);
+        self.run();
+    }
+
+    fn position(&self, action: Action) -> usize {
+        self.done.iter().position(|a| *a == action).unwrap_or_else(|| panic!("{action:?} in {:?}", self.done))
+    }
+}
+
+#[test]
+fn a_sleep_fences_steers_takes_floods_drains_stops_and_speaks_in_this_order() {
+    let mut b = Bench::awake();
+    b.sleep(Depth::Pause);
+    assert_eq!(
+        b.done,
+        [
+            Action::Record(Intent::Sleep),
+            Action::Mode(Mode::Fence { flooded: false }),
+            Action::Steer,
+            Action::Mode(Mode::Fence { flooded: true }),
+            Action::TakeFloods,
+            Action::Barrier,
+            Action::Sleep(Depth::Pause),
+            Action::Mode(Mode::Answer),
+        ]
+    );
+    assert!(b.cycle.slept_by_us());
+}
+
+#[test]
+fn a_wake_is_silent_before_it_resumes_and_releases_after_the_last_frame() {
+    let mut b = Bench::asleep();
+    b.frame();
+    assert_eq!(
+        b.done,
+        [
+            Action::Record(Intent::Wake),
+            Action::Mode(Mode::Hold { flooded: true }),
+            Action::ReturnFloods,
+            Action::Mode(Mode::Hold { flooded: false }),
+            Action::Resume,
+            Action::Mode(Mode::Replay { released: false }),
+            Action::Release,
+            Action::Mode(Mode::Replay { released: true }),
+            Action::Record(Intent::Awake),
+        ]
+    );
+    assert_eq!(b.cycle.state(), State::Awake);
+    assert_eq!(b.host.waking(), 0);
+}
+
+#[test]
+fn a_restore_runs_while_we_still_answer() {
+    let mut b = Bench::awake();
+    b.sleep(Depth::Save);
+    b.done.clear();
+    b.frame();
+    assert!(b.position(Action::Restore) < b.position(Action::Mode(Mode::Hold { flooded: true })));
+    assert!(b.position(Action::Mode(Mode::Hold { flooded: false })) < b.position(Action::Resume));
+    assert_eq!(b.cycle.state(), State::Awake);
+}
+
+#[test]
+fn a_port_that_sleeps_is_disabled_after_the_stop_and_enabled_before_the_resume() {
+    let mut b = Bench::with(CyclePolicy {
+        wake: WakePolicy::Managed,
+        budget: WakeBudget::default(),
+        wake_timeout: Duration::from_secs(30),
+        port_sleeps: true,
+    });
+    b.sleep(Depth::Pause);
+    b.frame();
+    assert!(b.position(Action::Sleep(Depth::Pause)) < b.position(Action::Port { enabled: false }));
+    assert!(b.position(Action::Port { enabled: false }) < b.position(Action::Mode(Mode::Answer)));
+    assert!(b.position(Action::Port { enabled: true }) < b.position(Action::Resume));
+}
+
+#[test]
+fn a_sleeper_s_port_that_the_kernel_enables_is_disabled_again() {
+    let mut b = Bench::with(CyclePolicy {
+        wake: WakePolicy::Managed,
+        budget: WakeBudget::default(),
+        wake_timeout: Duration::from_secs(30),
+        port_sleeps: true,
+    });
+    b.sleep(Depth::Pause);
+    b.done.clear();
+    b.cycle.handle_port_enabled(b.now, &mut b.host);
+    b.run();
+    assert_eq!(b.done, [Action::Port { enabled: false }]);
+    assert_eq!(b.cycle.state(), State::Asleep);
+    b.frame();
+    b.done.clear();
+    b.cycle.handle_port_enabled(b.now, &mut b.host);
+    b.run();
+    assert_eq!(b.done, [], "awake: it is meant to be enabled");
+}
+
+#[test]
+fn a_frame_before_the_stop_breaks_the_sleep_off_without_stopping_the_guest() {
+    let mut b = Bench::awake();
+    b.hold_at = Some(Action::Barrier);
+    b.sleep(Depth::Pause);
+    b.frame();
+    b.let_go();
+    assert!(!b.done.contains(&Action::Sleep(Depth::Pause)));
+    assert!(!b.done.contains(&Action::Resume));
+    assert_eq!(b.cycle.state(), State::Awake);
+    assert!(b.reports.iter().any(|r| matches!(r, Report::Aborted(_))));
+    assert!(b.done.contains(&Action::Release));
+}
+
+#[test]
+fn a_frame_while_the_stop_is_under_way_wakes_it_without_a_word_of_ours() {
+    let mut b = Bench::awake();
+    b.hold_at = Some(Action::Sleep(Depth::Pause));
+    b.sleep(Depth::Pause);
+    b.frame();
+    b.event(Power::Paused(PauseReason::User));
+    b.let_go();
+    assert!(!b.done.contains(&Action::Mode(Mode::Answer)));
+    assert!(b.done.contains(&Action::Resume));
+    assert_eq!(b.cycle.state(), State::Awake);
+}
+
+#[test]
+fn a_drain_that_is_never_answered_counts_as_done_after_200_ms() {
+    let mut b = Bench::awake();
+    b.hold_at = Some(Action::Barrier);
+    b.sleep(Depth::Pause);
+    b.pass(199 * MS);
+    assert_eq!(b.cycle.state(), State::Settling);
+    b.pass(MS);
+    assert_eq!(b.cycle.state(), State::Asleep);
+}
+
+#[test]
+fn a_guest_suspended_by_somebody_else_is_stood_in_for_but_not_woken_by_traffic() {
+    let mut b = Bench::awake();
+    b.power = Power::Paused(PauseReason::User);
+    b.event(b.power);
+    assert_eq!(b.cycle.state(), State::Asleep);
+    assert!(!b.done.contains(&Action::Sleep(Depth::Pause)));
+    assert!(!b.cycle.slept_by_us());
+    b.frame();
+    assert_eq!(b.cycle.state(), State::Asleep);
+    assert!(b.reports.contains(&Report::WakeForbidden(SYN)));
+    b.cycle.wake(b.now, &mut b.host).unwrap();
+    b.run();
+    assert_eq!(b.cycle.state(), State::Awake);
+}
+
+#[test]
+fn a_guest_resumed_by_somebody_else_is_never_spoken_over_nor_resumed_again() {
+    let mut b = Bench::asleep();
+    b.power = Power::Running;
+    b.event(Power::Running);
+    assert_eq!(b.done.first(), Some(&Action::Mode(Mode::Hold { flooded: true })), "silent before asking");
+    assert!(!b.done.contains(&Action::Resume));
+    assert_eq!(b.cycle.state(), State::Awake);
+}
+
+#[test]
+fn a_late_event_that_contradicts_the_hypervisor_changes_nothing() {
+    let mut b = Bench::asleep();
+    b.event(Power::Running);
+    assert_eq!(b.cycle.state(), State::Asleep);
+    assert_eq!(b.cycle.facts().mode, Mode::Answer);
+    let mut b = Bench::awake();
+    b.event(Power::Paused(PauseReason::User));
+    assert_eq!(b.cycle.state(), State::Awake);
+    assert!(!b.done.contains(&Action::Steer));
+}
+
+#[test]
+fn a_pause_for_a_job_or_an_error_is_no_sleep() {
+    for reason in [PauseReason::Busy, PauseReason::IoError, PauseReason::Failed] {
+        let mut b = Bench::awake();
+        b.power = Power::Paused(reason);
+        b.event(b.power);
+        assert_eq!(b.cycle.state(), State::Awake);
+        assert!(!b.done.contains(&Action::Steer));
+    }
+}
+
+#[test]
+fn a_failed_wake_strands_it_and_is_tried_again_with_back_off() {
+    let mut b = Bench::asleep();
+    b.fail = vec![Action::Resume];
+    b.frame();
+    assert_eq!(b.cycle.state(), State::Stranded);
+    assert_eq!(b.cycle.facts().mode, Mode::Answer, "we go on standing in");
+    assert!(b.cycle.facts().floods_taken);
+    b.pass(999 * MS);
+    assert_eq!(b.cycle.state(), State::Stranded);
+    b.pass(MS);
+    assert_eq!(b.cycle.state(), State::Stranded, "the second try failed too");
+    b.fail.clear();
+    b.pass(1999 * MS);
+    assert_eq!(b.cycle.state(), State::Stranded);
+    b.pass(MS);
+    assert_eq!(b.cycle.state(), State::Awake);
+    assert_eq!(b.host.waking(), 0);
+}
+
+#[test]
+fn a_resume_that_a_full_disk_undoes_strands_it() {
+    let mut b = Bench::asleep();
+    b.hold_at = Some(Action::Mode(Mode::Replay { released: false }));
+    b.frame();
+    assert_eq!(b.cycle.state(), State::Replaying);
+    b.hold_at = None;
+    b.power = Power::Paused(PauseReason::IoError);
+    b.event(b.power);
+    assert_eq!(b.cycle.state(), State::Stranded);
+    b.pass(Duration::from_secs(1));
+    assert_eq!(b.cycle.state(), State::Awake);
+}
+
+#[test]
+fn a_suspend_that_never_returns_strands_only_the_guest_and_gives_its_frames_back() {
+    let mut b = Bench::awake();
+    b.hold_at = Some(Action::Sleep(Depth::Pause));
+    b.sleep(Depth::Pause);
+    b.pass(PAUSE_TIMEOUT);
+    assert_eq!(b.cycle.state(), State::Stranded);
+    assert!(!b.cycle.facts().steered);
+    assert_eq!(b.cycle.wake(b.now, &mut b.host), Err(CommandRefused::Stuck));
+    b.let_go();
+    assert_eq!(b.cycle.state(), State::Stranded, "it was suspended in the end: stood in for");
+    assert_eq!(b.cycle.facts().mode, Mode::Answer);
+    b.pass(Duration::from_secs(1));
+    assert_eq!(b.cycle.state(), State::Awake);
+}
+
+#[test]
+fn a_resume_that_never_returns_leaves_us_silent() {
+    let mut b = Bench::asleep();
+    b.hold_at = Some(Action::Resume);
+    b.frame();
+    b.pass(Duration::from_secs(30));
+    assert_eq!(b.cycle.state(), State::Stranded);
+    assert_eq!(b.cycle.facts().mode, Mode::Hold { flooded: false });
+    b.let_go();
+    assert_eq!(b.cycle.state(), State::Awake);
+}
+
+#[test]
+fn a_guest_deleted_in_its_sleep_is_forgotten() {
+    let mut b = Bench::asleep();
+    b.power = Power::Gone;
+    b.event(Power::Gone);
+    assert!(b.done.contains(&Action::Forget));
+    assert_eq!(b.cycle.state(), State::Awake);
+    assert_eq!(b.cycle.facts().mode, Mode::Pass);
+    assert_eq!(
+        b.cycle.sleep(b.now, Depth::Pause, &mut b.host),
+        Err(CommandRefused::NotRunning("unknown to its hypervisor"))
+    );
+}
+
+#[test]
+fn wakes_beyond_the_budget_are_put_off_not_lost() {
+    let mut b = Bench::asleep();
+    for _ in 0..2 {
+        b.frame();
+        assert_eq!(b.cycle.state(), State::Awake);
+        b.sleep(Depth::Pause);
+    }
+    b.frame();
+    assert_eq!(b.cycle.state(), State::Asleep);
+    assert!(b.reports.contains(&Report::WakePutOff(SYN)));
+    b.pass(Duration::from_secs(10));
+    assert_eq!(b.cycle.state(), State::Awake);
+}
+
+#[test]
+fn after_a_restart_a_sleeper_is_stood_in_for_and_woken_as_before() {
+    let mut b = Bench::awake();
+    b.cycle = Lifecycle::new(b.cycle.policy, Epoch(7), b.now);
+    b.cycle.recall(Intent::Sleep, Depth::Save);
+    b.inspected(Power::Saved);
+    assert_eq!(b.cycle.state(), State::Asleep);
+    assert!(b.cycle.slept_by_us());
+    assert!(b.cycle.epoch() > Epoch(7));
+    b.frame();
+    assert_eq!(b.cycle.state(), State::Awake);
+}
+
+#[test]
+fn after_a_restart_a_wake_that_was_cut_short_is_finished() {
+    let mut b = Bench::awake();
+    b.cycle = Lifecycle::new(b.cycle.policy, Epoch(7), b.now);
+    b.cycle.recall(Intent::Wake, Depth::Save);
+    b.inspected(Power::Paused(PauseReason::Restored));
+    assert_eq!(b.cycle.state(), State::Awake);
+    assert!(b.done.contains(&Action::Resume));
+}
+
+#[test]
+fn a_sleep_that_cannot_be_fenced_is_not_begun() {
+    let mut b = Bench::awake();
+    b.fail = vec![Action::Steer];
+    b.sleep(Depth::Pause);
+    assert_eq!(b.cycle.state(), State::Awake);
+    assert!(!b.done.contains(&Action::Sleep(Depth::Pause)));
+    assert!(b.reports.iter().any(|r| matches!(r, Report::Failed(why) if why.starts_with("steering"))));
+}
+
+#[test]
+fn a_step_that_failed_by_half_is_undone() {
+    for (fails, undone) in [(Action::Steer, Action::Release), (Action::TakeFloods, Action::ReturnFloods)] {
+        let mut b = Bench::awake();
+        b.fail = vec![fails];
+        b.sleep(Depth::Pause);
+        assert_eq!(b.cycle.state(), State::Awake);
+        assert!(b.done.contains(&undone), "{undone:?} in {:?}", b.done);
+    }
+}
+
+#[test]
+fn a_late_completion_and_a_frame_of_an_old_epoch_are_ignored() {
+    let mut b = Bench::asleep();
+    let old = b.cycle.epoch();
+    b.frame();
+    b.sleep(Depth::Pause);
+    b.cycle.handle_frame(b.now, old, SYN, &mut b.host);
+    b.cycle.handle_done(b.now, 3, Err("late".to_owned()), &mut b.host);
+    b.run();
+    assert_eq!(b.cycle.state(), State::Asleep);
+}
+
+#[test]
+fn a_lost_port_is_stood_in_from_anew() {
+    let mut b = Bench::asleep();
+    b.cycle.handle_port_lost(b.now, &mut b.host);
+    b.run();
+    assert!(b.done.contains(&Action::Steer));
+    assert_eq!(b.cycle.facts().mode, Mode::Answer);
+    assert_eq!(b.cycle.state(), State::Asleep);
+}
+
+#[test]
+fn while_the_hypervisor_is_away_a_sleeper_is_answered_for_and_woken_when_it_is_back() {
+    let mut bench = Bench::asleep();
+    bench.cycle.set_reachable(bench.now, false, &mut bench.host);
+    let refused = bench.cycle.wake(bench.now, &mut bench.host);
+    assert_eq!(refused, Err(CommandRefused::Unreachable));
+    bench.frame();
+    bench.frame();
+    bench.pass(Duration::from_secs(600));
+    assert_eq!(bench.cycle.state(), State::Asleep);
+    assert_eq!(bench.done, [], "nothing is asked of it, and our voice goes on");
+    let told = bench.reports.iter().filter(|r| matches!(r, Report::Failed(_))).count();
+    assert_eq!(told, 1, "said once: {:?}", bench.reports);
+
+    bench.cycle.set_reachable(bench.now, true, &mut bench.host);
+    bench.run();
+    assert_eq!(bench.cycle.state(), State::Awake);
+}
+
+#[test]
+fn a_wake_that_the_hypervisor_s_end_cut_short_goes_on_when_it_is_back() {
+    let mut bench = Bench::asleep();
+    bench.fail = vec![Action::Resume, Action::Inspect];
+    bench.frame();
+    assert_eq!(bench.cycle.state(), State::Waking, "nobody knows whether it runs: we are silent");
+    bench.cycle.set_reachable(bench.now, false, &mut bench.host);
+    bench.pass(Duration::from_secs(10));
+    bench.fail.clear();
+    bench.cycle.set_reachable(bench.now, true, &mut bench.host);
+    bench.run();
+    bench.pass(Duration::from_secs(2));
+    assert_eq!(bench.cycle.state(), State::Awake);
+}
+
+#[test]
+fn an_order_to_an_engine_that_is_gone_is_not_waited_for() {
+    for stops_at in [
+        Action::Mode(Mode::Fence { flooded: false }),
+        Action::Mode(Mode::Replay { released: false }),
+        Action::Mode(Mode::Replay { released: true }),
+    ] {
+        let mut b = Bench::awake();
+        b.hold_at = Some(stops_at);
+        b.sleep(Depth::Pause);
+        b.frame();
+        b.hold_at = None;
+        b.cycle.handle_port_lost(b.now, &mut b.host);
+        b.run();
+        assert!(matches!(b.cycle.state(), State::Awake | State::Asleep), "{:?}", b.cycle);
+    }
+}
+
+#[test]
+fn after_a_restart_in_the_middle_of_a_save_the_sleeper_is_ours() {
+    let mut b = Bench::awake();
+    b.cycle = Lifecycle::new(b.cycle.policy, Epoch(7), b.now);
+    b.cycle.recall(Intent::Sleep, Depth::Save);
+    b.inspected(Power::Paused(PauseReason::Busy));
+    assert_eq!(b.cycle.state(), State::Awake);
+    b.power = Power::Saved;
+    b.event(b.power);
+    assert_eq!(b.cycle.state(), State::Asleep);
+    assert!(b.cycle.slept_by_us());
+}
+
+#[test]
+fn what_was_recorded_of_a_guest_that_is_found_running_or_off_no_longer_counts() {
+    for found in [Power::Running, Power::Off] {
+        let mut b = Bench::awake();
+        b.cycle = Lifecycle::new(b.cycle.policy, Epoch(7), b.now);
+        b.cycle.recall(Intent::Sleep, Depth::Pause);
+        b.inspected(found);
+        b.power = Power::Paused(PauseReason::User);
+        b.event(b.power);
+        assert_eq!(b.cycle.state(), State::Asleep);
+        assert!(!b.cycle.slept_by_us(), "{found:?}");
+    }
+}
+
+#[test]
+fn what_an_earlier_daemon_left_is_undone_though_the_stand_in_is_broken_off() {
+    let mut b = Bench::awake();
+    b.cycle = Lifecycle::new(b.cycle.policy, Epoch(7), b.now);
+    b.cycle.recall(Intent::Sleep, Depth::Pause);
+    b.hold_at = Some(Action::Mode(Mode::Fence { flooded: false }));
+    b.inspected(Power::Paused(PauseReason::User));
+    b.power = Power::Running;
+    b.event(b.power);
+    b.let_go();
+    assert_eq!(b.cycle.state(), State::Awake);
+    assert!(b.done.contains(&Action::ReturnFloods) && b.done.contains(&Action::Release), "{:?}", b.done);
+}
+
+#[test]
+fn a_release_that_failed_by_half_is_steered_anew_if_the_guest_stops() {
+    let mut b = Bench::asleep();
+    b.fail = vec![Action::Release];
+    b.frame();
+    b.done.clear();
+    b.power = Power::Paused(PauseReason::User);
+    b.event(b.power);
+    b.pass(REDO);
+    assert_eq!(b.cycle.state(), State::Asleep);
+    assert!(b.done.contains(&Action::Steer), "{:?}", b.done);
+}
+
+#[test]
+fn an_answer_older_than_an_event_is_asked_for_again() {
+    let mut b = Bench::asleep();
+    b.hold_at = Some(Action::Inspect);
+    b.event(Power::Running);
+    let asked = b.outstanding.take().expect("it asks");
+    // It was looked at; then somebody resumed it; then the answer comes.
+    b.event(Power::Running);
+    b.cycle.handle_inspected(b.now, Power::Paused(PauseReason::User), &mut b.host);
+    b.hold_at = None;
+    b.power = Power::Running;
+    b.cycle.handle_done(b.now, asked.ticket, Ok(()), &mut b.host);
+    assert_eq!(b.cycle.facts().mode, Mode::Hold { flooded: true }, "not a word until it is sure");
+    b.run();
+    assert_eq!(b.cycle.state(), State::Awake);
+}
+
+#[test]
+fn a_guest_started_while_it_was_being_forgotten_is_known_to_run() {
+    let mut b = Bench::asleep();
+    b.hold_at = Some(Action::Forget);
+    b.power = Power::Off;
+    b.event(b.power);
+    b.power = Power::Running;
+    b.event(b.power);
+    b.let_go();
+    assert_eq!((b.cycle.state(), b.cycle.facts().power), (State::Awake, Power::Running));
+}
+
+#[test]
+fn a_forged_source_neither_wakes_a_sleeper_past_its_budget_nor_loses_its_wake() {
+    let mut b = Bench::asleep();
+    for _ in 0..2 {
+        b.frame();
+        b.pass(Duration::from_millis(1));
+        b.sleep(Depth::Pause);
+    }
+    b.frame();
+    assert_eq!(b.cycle.state(), State::Asleep, "put off");
+    b.cycle.handle_guest_spoke(b.now, b.cycle.epoch(), &mut b.host);
+    b.run();
+    assert_eq!(b.cycle.state(), State::Asleep, "still put off, whoever forges the guest's MAC");
+    b.pass(Duration::from_secs(20));
+    assert_eq!(b.cycle.state(), State::Awake, "and not forgotten");
+}
+
+#[test]
+fn when_one_nic_hears_the_guest_all_fall_silent_before_it_is_asked_about() {
+    let mut b = Bench::asleep();
+    b.power = Power::Running;
+    b.cycle.handle_guest_spoke(b.now, b.cycle.epoch(), &mut b.host);
+    b.run();
+    assert_eq!(b.done.first(), Some(&Action::Mode(Mode::Hold { flooded: true })), "{:?}", b.done);
+}
+
+#[test]
+fn while_a_resume_hangs_nothing_that_is_heard_makes_us_speak() {
+    let mut b = Bench::asleep();
+    b.hold_at = Some(Action::Resume);
+    b.frame();
+    b.pass(Duration::from_secs(30));
+    b.done.clear();
+    b.event(Power::Running);
+    assert!(
+        b.done.contains(&Action::Inspect) && !b.done.contains(&Action::Mode(Mode::Answer)),
+        "{:?}",
+        b.done
+    );
+    assert_eq!(b.cycle.state(), State::Stranded);
+    b.let_go();
+    assert_eq!(b.cycle.state(), State::Awake);
+}
+
+#[test]
+fn a_guest_that_stopped_though_the_suspend_hangs_is_stood_in_for() {
+    let mut b = Bench::awake();
+    b.hold_at = Some(Action::Sleep(Depth::Pause));
+    b.sleep(Depth::Pause);
+    b.power = Power::Paused(PauseReason::User);
+    b.event(b.power);
+    b.pass(PAUSE_TIMEOUT);
+    assert_eq!((b.cycle.state(), b.cycle.facts().mode), (State::Stranded, Mode::Answer));
+    b.frame();
+    assert!(!b.done.contains(&Action::Resume), "one call at a time");
+    b.let_go();
+    b.pass(Duration::from_secs(1));
+    assert_eq!(b.cycle.state(), State::Awake);
+}
+
+#[test]
+fn a_replay_that_was_doubted_goes_on_before_the_release() {
+    let mut b = Bench::asleep();
+    let replay = Action::Mode(Mode::Replay { released: false });
+    b.hold_at = Some(replay);
+    b.frame();
+    b.event(Power::Paused(PauseReason::User));
+    assert!(b.done.contains(&Action::Inspect), "a late event, and it runs: {:?}", b.done);
+    assert!(!b.done.contains(&Action::Release));
+    b.let_go();
+    assert!(b.position(replay) < b.position(Action::Release));
+    assert_eq!(b.cycle.state(), State::Awake);
+}

@@ -1,0 +1,5 @@
+//! Who the guests are and where each stands in its sleep cycle. Pure.
+
+pub mod identity;
+pub mod lifecycle;
+pub mod table;

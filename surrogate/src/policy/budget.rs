@@ -1,0 +1,169 @@
+//! Wake budgets: how often traffic may wake a guest, and how many wakes a host bears at once.
+//!
+//! A token bucket per guest and one per host, and a ceiling on concurrent wakes. A wake that finds
+//! no token is put off, never refused: what asked for it stays held until its limits say otherwise.
+//! Commands of an operator are not counted.
+
+use core::time::Duration;
+
+use crate::time::Instant;
+
+/// How often: `burst` at once, then `per_minute` steadily.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WakeBudget {
+    /// Wakes that may come at once after a quiet time; at least 1.
+    pub burst: u32,
+    /// Wakes a minute in the long run; zero: none once the burst is used up.
+    pub per_minute: u32,
+}
+
+impl Default for WakeBudget {
+    fn default() -> Self {
+        Self { burst: 5, per_minute: 10 }
+    }
+}
+
+/// A token bucket that counts in nanoseconds of earned time, so that nothing is rounded away.
+#[derive(Clone, Debug)]
+pub struct Bucket {
+    budget: WakeBudget,
+    tokens: u32,
+    /// Since when the next token is being earned.
+    since: Instant,
+}
+
+impl Bucket {
+    /// A full bucket.
+    #[must_use]
+    pub const fn full(budget: WakeBudget, now: Instant) -> Self {
+        Self { budget, tokens: budget.burst, since: now }
+    }
+
+    /// Takes a token, or says when there will be one (`None`: never).
+    ///
+    /// # Errors
+    /// The moment from which a token can be had.
+    pub fn take(&mut self, now: Instant) -> Result<(), Option<Instant>> {
+        self.ready(now)?;
+        if self.tokens == self.budget.burst {
+            self.since = now;
+        }
+        self.tokens = self.tokens.saturating_sub(1);
+        Ok(())
+    }
+
+    /// Whether there is a token at `now`; nothing is taken.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub fn ready(&mut self, now: Instant) -> Result<(), Option<Instant>> {
+        let Some(earn) = self.earning_time() else {
+            return if self.tokens > 0 { Ok(()) } else { Err(None) };
+        };
+        while self.tokens < self.budget.burst && now.since(self.since) >= earn {
+            self.tokens += 1;
+            self.since = self.since + earn;
+        }
+        if self.tokens > 0 { Ok(()) } else { Err(Some(self.since + earn)) }
+    }
+
+    fn earning_time(&self) -> Option<Duration> {
+        Duration::from_secs(60).checked_div(self.budget.per_minute)
+    }
+}
+
+/// What all guests of a host share.
+#[derive(Clone, Debug)]
+pub struct HostBudget {
+    bucket: Bucket,
+    ceiling: u32,
+    waking: u32,
+}
+
+impl HostBudget {
+    /// A budget for the whole host, with at most `ceiling` wakes under way at once.
+    #[must_use]
+    pub const fn new(budget: WakeBudget, ceiling: u32, now: Instant) -> Self {
+        Self { bucket: Bucket::full(budget, now), ceiling, waking: 0 }
+    }
+
+    /// Takes a place and a token; give the place back with [`ended`](Self::ended).
+    ///
+    /// # Errors
+    /// When to ask again; while the ceiling is reached that is [`ASK_AGAIN`] from now.
+    pub fn begin(&mut self, now: Instant) -> Result<(), Option<Instant>> {
+        if self.waking >= self.ceiling {
+            return Err(Some(now + ASK_AGAIN));
+        }
+        self.bucket.take(now)?;
+        self.waking += 1;
+        Ok(())
+    }
+
+    /// Takes a place without asking: an operator's wake.
+    pub const fn begin_commanded(&mut self) {
+        self.waking += 1;
+    }
+
+    /// A wake is over, well or not.
+    pub const fn ended(&mut self) {
+        self.waking = self.waking.saturating_sub(1);
+    }
+
+    /// Wakes under way.
+    #[must_use]
+    pub const fn waking(&self) -> u32 {
+        self.waking
+    }
+}
+
+/// How long a guest waits for a place under the ceiling before it asks again.
+pub const ASK_AGAIN: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn bucket(burst: u32, per_minute: u32) -> Bucket {
+        Bucket::full(WakeBudget { burst, per_minute }, Instant::ZERO)
+    }
+
+    #[test]
+    fn a_burst_is_served_at_once_and_then_one_every_six_seconds() {
+        let mut b = bucket(2, 10);
+        assert_eq!(b.take(Instant::ZERO), Ok(()));
+        assert_eq!(b.take(Instant::ZERO), Ok(()));
+        assert_eq!(b.take(Instant::ZERO), Err(Some(Instant::ZERO + 6 * SECOND)));
+        assert_eq!(b.take(Instant::ZERO + 6 * SECOND), Ok(()));
+        assert_eq!(b.take(Instant::ZERO + 11 * SECOND), Err(Some(Instant::ZERO + 12 * SECOND)));
+    }
+
+    #[test]
+    fn a_long_quiet_time_earns_no_more_than_the_burst() {
+        let mut b = bucket(3, 60);
+        let later = Instant::ZERO + 3600 * SECOND;
+        for _ in 0..3 {
+            assert_eq!(b.take(later), Ok(()));
+        }
+        assert_eq!(b.take(later), Err(Some(later + SECOND)));
+    }
+
+    #[test]
+    fn without_a_rate_the_burst_is_all_there_is() {
+        let mut b = bucket(1, 0);
+        assert_eq!(b.take(Instant::ZERO), Ok(()));
+        assert_eq!(b.take(Instant::ZERO + 3600 * SECOND), Err(None));
+    }
+
+    #[test]
+    fn no_more_wakes_at_once_than_the_ceiling() {
+        let mut h = HostBudget::new(WakeBudget { burst: 9, per_minute: 60 }, 2, Instant::ZERO);
+        assert_eq!(h.begin(Instant::ZERO), Ok(()));
+        assert_eq!(h.begin(Instant::ZERO), Ok(()));
+        assert_eq!(h.begin(Instant::ZERO), Err(Some(Instant::ZERO + ASK_AGAIN)));
+        h.ended();
+        assert_eq!(h.begin(Instant::ZERO), Ok(()));
+    }
+}

@@ -1,0 +1,220 @@
+//! While the guest sleeps: what is said in its name, how often, and when we fall silent.
+
+use core::net::Ipv4Addr;
+
+use surrogate::engine::{Answered, Command, DropReason, Mode, Notice, Verdict, WakeReason};
+use surrogate::guest::identity::{Epoch, GuestId};
+use surrogate_wire::{Frame, Mac, Packet, Received, TcpFlags, VlanTag, arp as arp_op};
+
+use crate::frames::*;
+use crate::scenario::*;
+
+#[test]
+fn an_awake_guest_is_left_alone_and_its_unicast_at_our_port_is_counted() {
+    let mut s = Scenario::new(&[GUEST.identity()]);
+    assert_eq!(s.receive(&arp_request(CLIENT, GUEST.v4())), []);
+    assert_eq!(s.receive(&syn(80, 1)), []);
+    assert_eq!(s.outputs(), []);
+    assert_eq!((s.counters().awake_unicast, s.counters().concerned), (1, 0));
+    assert_eq!(s.engine.foreign(), 2);
+}
+
+#[test]
+fn an_answer_goes_to_who_asked_from_the_guests_own_mac() {
+    let mut s = Scenario::one_asleep();
+    assert_eq!(s.verdict(&arp_request(CLIENT, GUEST.v4())), Some(Verdict::Answer(Answered::Arp)));
+    let replies = s.transmitted();
+    assert_eq!(replies.len(), 1);
+    let received = Received::plain(&replies[0]);
+    let frame = Frame::parse(&received).unwrap();
+    assert_eq!((frame.dst, frame.src, replies[0].len()), (CLIENT.mac(), GUEST.mac(), 60));
+    let Ok(Packet::Arp(reply)) = Packet::parse(&frame, received.offload) else { panic!("{frame:?}") };
+    assert_eq!((reply.op, reply.sha, reply.spa), (arp_op::REPLY, GUEST.mac(), GUEST.v4()));
+}
+
+#[test]
+fn one_wake_notice_per_epoch_however_many_frames_ask_for_it() {
+    let mut s = Scenario::one_asleep();
+    let wake =
+        |epoch, reason| Notice::Wake { guest: GuestId(111), nic: GUEST.nic(), epoch: Epoch(epoch), reason };
+    let from = CLIENT.v4().into();
+    for seq in 0..5 {
+        assert_eq!(s.verdict(&syn(80, seq)), Some(Verdict::HoldAndWake));
+    }
+    assert_eq!(s.verdict(&datagram((1, 514), b"x")), Some(Verdict::HoldAndWake));
+    assert_eq!(s.notices(), [wake(1, WakeReason::TcpSyn { port: 80, from })]);
+    // The wake failed; in the next epoch what is held asks again.
+    s.mode(2, HOLD_FLOODED).mode(2, Mode::Answer);
+    assert!(s.notices().contains(&wake(2, WakeReason::TcpSyn { port: 80, from })));
+    assert_eq!(s.verdict(&syn(22, 9)), Some(Verdict::HoldAndWake));
+    assert_eq!(s.notices(), []);
+}
+
+#[test]
+fn a_frame_of_the_guests_own_silences_us_at_once() {
+    let mut s = Scenario::one_asleep();
+    // An answer that the driver has not taken yet is not sent either.
+    assert!(s.verdict(&echo(GUEST.v4().into(), b"late")).is_some());
+    s.receive(&arp_request(GUEST, CLIENT.v4()));
+    let spoke = Notice::GuestSpoke { nic: GUEST.nic(), epoch: Epoch(1) };
+    assert_eq!(s.outputs(), [Out::Notify(spoke)]);
+    assert_eq!(s.engine.mode(GUEST.nic()), Some(HOLD_FLOODED));
+    assert_eq!(s.counters().transmit_failed, 1);
+    for frame in [arp_request(CLIENT, GUEST.v4()), echo(GUEST.v4().into(), b"x")] {
+        assert_eq!(s.verdict(&frame), Some(Verdict::Hold));
+    }
+    s.receive(&arp_request(GUEST, CLIENT.v4()));
+    assert_eq!(s.outputs(), []);
+    // Told to answer again, it will say so again.
+    s.mode(1, Mode::Answer).outputs();
+    s.receive(&arp_request(GUEST, CLIENT.v4()));
+    assert_eq!(s.notices(), [spoke]);
+}
+
+#[test]
+fn the_guests_mac_on_another_vlan_silences_us_too() {
+    let mut s = Scenario::one_asleep();
+    let mut tagged = arp_request(GUEST, CLIENT.v4());
+    tagged.splice(12..12, [0x81, 0, 0, 9]);
+    s.receive(&tagged);
+    assert_eq!(s.engine.mode(GUEST.nic()), Some(HOLD_FLOODED));
+}
+
+#[test]
+fn an_address_is_defended_once_in_ten_seconds() {
+    let mut s = Scenario::one_asleep();
+    let claim =
+        arp(between(Mac::BROADCAST, THIEF.mac()), arp_op::REPLY, THIEF.mac(), GUEST.v4(), CLIENT.v4());
+    let conflict = |defended| Notice::Conflict {
+        nic: GUEST.nic(),
+        epoch: Epoch(1),
+        address: GUEST.v4().into(),
+        by: THIEF.mac(),
+        defended,
+    };
+    let defence = Some(Verdict::Answer(Answered::ArpDefence));
+    assert_eq!(s.verdict(&claim), defence);
+    let outs = s.outputs();
+    let [Out::Transmit(announcement), Out::Notify(notice)] = &outs[..] else { panic!("{outs:?}") };
+    assert_eq!((&announcement[..6], &announcement[6..12]), (&[0xff; 6][..], &GUEST.mac().0[..]));
+    assert_eq!(*notice, conflict(true));
+    // Ten seconds later it is a first conflict again, and its kind was told already.
+    assert_eq!(s.at_ms(10_000).verdict(&claim), defence);
+    assert_eq!(s.notices(), []);
+    assert_eq!(s.at_ms(19_999).verdict(&claim), Some(Verdict::HoldAndWake));
+    let reason = WakeReason::Conflict;
+    let wake = Notice::Wake { guest: GuestId(111), nic: GUEST.nic(), epoch: Epoch(1), reason };
+    assert_eq!(s.notices(), [conflict(false), wake]);
+    // A quarrel that goes on is not defended again.
+    assert_eq!(s.at_ms(29_000).verdict(&claim), Some(Verdict::HoldAndWake));
+}
+
+#[test]
+fn each_address_is_defended_for_itself() {
+    let mut s = Scenario::one_asleep();
+    let to_all = between(Mac::BROADCAST, THIEF.mac());
+    let claim = arp(to_all, arp_op::REQUEST, THIEF.mac(), GUEST.v4(), GUEST.v4());
+    assert_eq!(s.verdict(&claim), Some(Verdict::Answer(Answered::ArpDefence)));
+    let all_nodes = surrogate_wire::icmpv6::ALL_NODES;
+    let to = surrogate_wire::emit::Ethernet { src: THIEF.mac(), ..to_group(all_nodes.into()) };
+    let claim = advertisement(to, THIEF.mac(), all_nodes, GUEST.v6());
+    assert_eq!(s.verdict(&claim), Some(Verdict::Answer(Answered::NdiscDefence)));
+}
+
+#[test]
+fn errors_are_limited_per_destination() {
+    let mut s = Scenario::one_asleep();
+    let from = |host: Host| {
+        let to = between(GUEST.mac(), host.mac());
+        udp(to, host.v4().into(), GUEST.v4().into(), (1, 9999), b"x")
+    };
+    let unreachable = Some(Verdict::Answer(Answered::PortUnreachable));
+    let limited = Some(Verdict::Drop(DropReason::RateLimited));
+    let verdicts: Vec<_> = (0..3).map(|_| s.verdict(&from(CLIENT))).collect();
+    assert_eq!(verdicts, [unreachable, unreachable, limited]);
+    assert_eq!(s.verdict(&from(THIEF)), unreachable);
+    assert_eq!(s.at_ms(500).verdict(&from(CLIENT)), unreachable);
+    assert_eq!(s.transmitted().len(), 4);
+}
+
+#[test]
+fn a_full_outbox_drops_answers_and_counts_them() {
+    let small = surrogate::engine::Limits { outbox_bytes: 2000, ..limits() };
+    let mut s = Scenario::with_limits(small, &[GUEST.identity()]);
+    s.mode(1, Mode::Answer).outputs();
+    let verdicts: Vec<_> = (0..9).filter_map(|_| s.verdict(&arp_request(CLIENT, GUEST.v4()))).collect();
+    let answered = verdicts.iter().filter(|v| **v == Verdict::Answer(Answered::Arp)).count();
+    assert!(answered > 0 && verdicts[answered..].iter().all(|v| *v == Verdict::Drop(DropReason::OutputFull)));
+    assert_eq!(s.transmitted().len(), answered);
+    assert_eq!(s.verdict(&arp_request(CLIENT, GUEST.v4())), Some(Verdict::Answer(Answered::Arp)));
+}
+
+#[test]
+fn a_guest_in_a_vlan_is_answered_for_there_alone_with_the_tag_as_it_came() {
+    let mut identity = GUEST.identity();
+    identity.vlan = Some(7);
+    let mut s = Scenario::asleep(&[identity]);
+    let request = arp_request(CLIENT, GUEST.v4());
+    assert_eq!(s.verdict(&request), None);
+    let tag = VlanTag { tpid: 0x8100, tci: 0x6007 };
+    let beside = Received { vlan: Some(tag), ..Received::plain(&request) };
+    assert_eq!(s.receive_as(beside), [(GUEST.nic(), Verdict::Answer(Answered::Arp))]);
+    let replies = s.transmitted();
+    assert_eq!(replies[0][12..18], [0x81, 0, 0x60, 7, 8, 6]);
+    // What is held has the tag in line.
+    let syn = syn(80, 1);
+    s.receive_as(Received { vlan: Some(tag), ..Received::plain(&syn) });
+    s.mode(2, HOLD).mode(2, REPLAY);
+    let expected = [&syn[..12], &[0x81, 0, 0x60, 7], &syn[12..]].concat();
+    assert_eq!(s.deliveries(), [expected]);
+}
+
+#[test]
+fn a_priority_tag_is_no_vlan() {
+    let mut s = Scenario::one_asleep();
+    let request = arp_request(CLIENT, GUEST.v4());
+    let beside = Received { vlan: Some(VlanTag { tpid: 0x8100, tci: 0xa000 }), ..Received::plain(&request) };
+    assert_eq!(s.receive_as(beside), [(GUEST.nic(), Verdict::Answer(Answered::Arp))]);
+}
+
+#[test]
+fn one_broadcast_is_judged_for_every_sleeper() {
+    let mut s = Scenario::asleep(&[GUEST.identity(), NEIGHBOUR.identity()]);
+    let frame = udp(TO_ALL, CLIENT.v4().into(), Ipv4Addr::BROADCAST.into(), (1, 514), b"log");
+    assert_eq!(s.receive(&frame), [(GUEST.nic(), Verdict::Hold), (NEIGHBOUR.nic(), Verdict::Hold)]);
+    s.set_mode(NEIGHBOUR.nic(), 2, Mode::Pass);
+    assert_eq!(s.receive(&frame), [(GUEST.nic(), Verdict::Hold)]);
+}
+
+#[test]
+fn an_announcement_names_every_address_and_only_while_asleep() {
+    let mut s = Scenario::one_asleep();
+    s.command(Command::Announce { nic: GUEST.nic() });
+    let frames = s.transmitted();
+    let types: Vec<&[u8]> = frames.iter().map(|f| &f[12..14]).collect();
+    assert_eq!(types, [&[8, 6][..], &[0x86, 0xdd]]);
+    assert!(frames.iter().all(|f| f[6..12] == GUEST.mac().0));
+    s.mode(2, HOLD).outputs();
+    s.command(Command::Announce { nic: GUEST.nic() });
+    assert_eq!(s.outputs(), []);
+}
+
+#[test]
+fn what_the_port_did_not_take_is_counted_for_who_spoke_last() {
+    let mut s = Scenario::asleep(&[GUEST.identity(), NEIGHBOUR.identity()]);
+    for of in [NEIGHBOUR, GUEST, GUEST] {
+        s.receive(&arp_request(CLIENT, of.v4()));
+    }
+    assert_eq!(s.transmitted().len(), 3);
+    s.done(surrogate::engine::Done::TransmitFailed { port: PORT, count: 2 });
+    assert_eq!(s.counters().transmit_failed, 2);
+    assert_eq!(s.engine.counters(NEIGHBOUR.nic()).unwrap().transmit_failed, 0);
+}
+
+#[test]
+fn a_reset_from_a_peer_does_not_wake() {
+    let mut s = Scenario::one_asleep();
+    let reset = segment((40_000, 22), (5, 6), TcpFlags::RST | TcpFlags::ACK, &[]);
+    assert_eq!(s.verdict(&reset), Some(Verdict::Hold));
+    assert_eq!(s.outputs(), []);
+}

@@ -1,0 +1,14 @@
+//! The engine as a driver sees it: frames, commands and completions in, counted verdicts and outputs out,
+//! on a clock that is set.
+
+#![expect(clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod allocation;
+mod answering;
+mod frames;
+mod own_frames;
+mod packet_policy;
+mod properties;
+mod replaying;
+mod scenario;
+mod sleeping;

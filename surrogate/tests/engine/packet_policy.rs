@@ -1,0 +1,447 @@
+//! docs/packet-policy.md against the engine: each row of its table is built as a frame and tried in each
+//! mode, so that the document cannot say what the engine does not do, nor leave out what it does.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::collections::BTreeMap;
+
+use surrogate::engine::{Limits, Mode, Verdict};
+use surrogate::guest::identity::NicIdentity;
+use surrogate::policy::traffic::{ClosedPorts, Flooded};
+use surrogate_wire::emit::Ethernet;
+use surrogate_wire::icmpv6::{self, ALL_NODES};
+use surrogate_wire::{Mac, Offload, Received, TcpFlags, VlanTag, arp as arp_op, ethertype, protocol};
+
+use crate::frames::*;
+use crate::scenario::*;
+
+const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/packet-policy.md");
+
+/// The columns of the table, in order.
+const MODES: [(&str, Mode); 8] = [
+    ("Pass", Mode::Pass),
+    ("Fence", FENCE),
+    ("Fence, flooded", FENCE_FLOODED),
+    ("Answer", Mode::Answer),
+    ("Hold, flooded", HOLD_FLOODED),
+    ("Hold", HOLD),
+    ("Replay", REPLAY),
+    ("Replay, released", RELEASED),
+];
+
+/// How a row is tried.
+struct Case {
+    identity: NicIdentity,
+    limits: Limits,
+    /// Frames that come before, in the same mode.
+    before: Vec<Sent>,
+    frame: Sent,
+}
+
+struct Sent {
+    bytes: Vec<u8>,
+    vlan: Option<VlanTag>,
+    offload: Offload,
+}
+
+impl Sent {
+    fn received(&self) -> Received<'_> {
+        Received { bytes: &self.bytes, vlan: self.vlan, offload: self.offload }
+    }
+}
+
+impl From<Vec<u8>> for Sent {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { bytes, vlan: None, offload: Offload::None }
+    }
+}
+
+impl From<Vec<u8>> for Case {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { identity: GUEST.identity(), limits: limits(), before: vec![], frame: bytes.into() }
+    }
+}
+
+impl Case {
+    fn policy(mut self, closed_ports: ClosedPorts, flooded: Flooded) -> Self {
+        self.identity.traffic.closed_ports = closed_ports;
+        self.identity.traffic.flooded = flooded;
+        self
+    }
+
+    fn closed(self, closed_ports: ClosedPorts) -> Self {
+        self.policy(closed_ports, Flooded::Hold)
+    }
+
+    fn flooded(self, flooded: Flooded) -> Self {
+        self.policy(ClosedPorts::Reset, flooded)
+    }
+
+    /// No ports declared.
+    fn undeclared(mut self) -> Self {
+        self.identity.traffic.listen = None;
+        self
+    }
+
+    fn after(mut self, before: Vec<u8>) -> Self {
+        self.before.push(before.into());
+        self
+    }
+}
+
+/// The rows that can be built, by the name that they have in the document.
+fn rows() -> Vec<(&'static str, Case)> {
+    let mut rows = ethernet_rows();
+    rows.extend(arp_rows());
+    rows.extend(discovery_rows());
+    rows.extend(icmp_rows());
+    rows.extend(udp_rows());
+    rows.extend(tcp_rows());
+    rows.extend(ip_rows());
+    rows.extend(flooded_rows());
+    rows
+}
+
+fn ethernet_rows() -> Vec<(&'static str, Case)> {
+    let own = |dst: Mac| between(dst, GUEST.mac());
+    let group_source = between(GUEST.mac(), Mac([0x33, 0x33, 0, 0, 0, 1]));
+    let own_announcement = arp(own(Mac::BROADCAST), arp_op::REQUEST, GUEST.mac(), GUEST.v4(), GUEST.v4());
+    let mut kept_beside: Case = syn(80, 7).into();
+    kept_beside.frame.vlan = Some(VlanTag { tpid: 0x8100, tci: 5 });
+    vec![
+        ("other-unicast", ip(between(THIEF.mac(), CLIENT.mac()), v4(CLIENT), v4(THIEF), 6, &[0; 20]).into()),
+        ("own-source-unicast", raw(own(GUEST.mac()), 0x88b5, &[]).into()),
+        ("own-source-flooded", own_announcement.into()),
+        ("own-source-elsewhere", arp_request(GUEST, CLIENT.v4()).into()),
+        ("group-source", raw(group_source, ethertype::IPV4, &[]).into()),
+        ("vlan-unicast", in_frame_vlan(syn(80, 7), 5).into()),
+        ("vlan-beside-unicast", kept_beside),
+        ("vlan-flooded", in_frame_vlan(arp_request(CLIENT, GUEST.v4()), 5).into()),
+        ("llc-unicast", raw(TO_GUEST, 40, &[0x42, 0x42, 3]).into()),
+        ("llc-flooded", raw(between(Mac([1, 0x80, 0xc2, 0, 0, 0]), CLIENT.mac()), 40, &[0x42]).into()),
+        ("lldp-flooded", raw(between(Mac([1, 0x80, 0xc2, 0, 0, 0xe]), CLIENT.mac()), 0x88cc, &[2]).into()),
+        ("ethertype-unicast", raw(TO_GUEST, 0x88b5, &[1, 2, 3]).into()),
+        ("ethertype-flooded", raw(TO_ALL, 0x88b5, &[1, 2, 3]).into()),
+        ("magic-unicast", raw(TO_GUEST, ethertype::WAKE_ON_LAN, &magic(GUEST.mac())).into()),
+        ("magic-flooded", raw(TO_ALL, ethertype::WAKE_ON_LAN, &magic(GUEST.mac())).into()),
+        ("magic-udp-unicast", datagram((40_000, 9), &magic(GUEST.mac())).into()),
+        ("magic-udp-flooded", broadcast((40_000, 9), &magic(GUEST.mac())).into()),
+        ("magic-udp-for-another", Case::from(broadcast((40_000, 9), &magic(THIEF.mac()))).undeclared()),
+    ]
+}
+
+fn arp_rows() -> Vec<(&'static str, Case)> {
+    let from_client = |to: Ethernet, op, tpa| arp(to, op, CLIENT.mac(), CLIENT.v4(), tpa);
+    let claim = || {
+        let to = between(Mac::BROADCAST, THIEF.mac());
+        arp(to, arp_op::REQUEST, THIEF.mac(), GUEST.v4(), GUEST.v4())
+    };
+    let probe = arp(TO_ALL, arp_op::REQUEST, CLIENT.mac(), Ipv4Addr::UNSPECIFIED, GUEST.v4());
+    let announcement = arp(TO_ALL, arp_op::REQUEST, CLIENT.mac(), CLIENT.v4(), CLIENT.v4());
+    vec![
+        ("arp-request", arp_request(CLIENT, GUEST.v4()).into()),
+        ("arp-probe", probe.into()),
+        ("arp-poll", from_client(TO_GUEST, arp_op::REQUEST, GUEST.v4()).into()),
+        ("arp-request-other", arp_request(CLIENT, THIEF.v4()).into()),
+        ("arp-poll-unregistered", from_client(TO_GUEST, arp_op::REQUEST, Host(77).v4()).into()),
+        ("arp-reply-unicast", from_client(TO_GUEST, arp_op::REPLY, GUEST.v4()).into()),
+        ("arp-reply-flooded", from_client(TO_ALL, arp_op::REPLY, GUEST.v4()).into()),
+        ("arp-announcement-other", announcement.into()),
+        ("arp-conflict", claim().into()),
+        ("arp-conflict-again", Case::from(claim()).after(claim())),
+        ("arp-forged", arp(TO_GUEST, arp_op::REQUEST, GUEST.mac(), CLIENT.v4(), GUEST.v4()).into()),
+        ("arp-truncated-unicast", raw(TO_GUEST, ethertype::ARP, &[0, 1, 8, 0, 6, 5]).into()),
+        ("arp-truncated-flooded", raw(TO_ALL, ethertype::ARP, &[0, 1, 8, 0, 6, 5]).into()),
+        ("rarp-unicast", raw(TO_GUEST, ethertype::RARP, &[0, 1, 8, 0, 6, 4, 0, 3]).into()),
+        ("rarp-flooded", raw(TO_ALL, ethertype::RARP, &[0, 1, 8, 0, 6, 4, 0, 3]).into()),
+    ]
+}
+
+fn discovery_rows() -> Vec<(&'static str, Case)> {
+    let group = icmpv6::solicited_node(GUEST.v6());
+    let claim = || {
+        let to = Ethernet { src: THIEF.mac(), ..to_group(ALL_NODES.into()) };
+        advertisement(to, THIEF.mac(), ALL_NODES, GUEST.v6())
+    };
+    let router = |to, dst: Ipv6Addr, kind, rest: &[u8]| icmp(to, v6(CLIENT), dst.into(), kind, 0, rest);
+    let mut wrong_hops = solicitation(TO_GUEST, CLIENT.v6(), GUEST.v6(), GUEST.v6());
+    wrong_hops[21] = 64;
+    vec![
+        ("ns-request", solicit(GUEST.v6()).into()),
+        ("ns-dad", solicitation(to_group(group.into()), Ipv6Addr::UNSPECIFIED, group, GUEST.v6()).into()),
+        ("ns-poll", solicitation(TO_GUEST, CLIENT.v6(), GUEST.v6(), GUEST.v6()).into()),
+        ("ns-request-other", solicit(THIEF.v6()).into()),
+        ("ns-poll-unregistered", solicitation(TO_GUEST, CLIENT.v6(), Host(77).v6(), Host(77).v6()).into()),
+        ("ns-hop-limit", wrong_hops.into()),
+        ("na-conflict", claim().into()),
+        ("na-conflict-again", Case::from(claim()).after(claim())),
+        ("na-unicast", advertisement(TO_GUEST, CLIENT.mac(), GUEST.v6(), CLIENT.v6()).into()),
+        (
+            "na-flooded",
+            advertisement(to_group(ALL_NODES.into()), CLIENT.mac(), ALL_NODES, CLIENT.v6()).into(),
+        ),
+        ("ra-unicast", router(TO_GUEST, GUEST.v6(), icmpv6::ROUTER_ADVERTISEMENT, &[0; 12]).into()),
+        ("ra-flooded", router(to_group(ALL_NODES.into()), ALL_NODES, 134, &[0; 12]).into()),
+        ("rs-flooded", router(to_group(ALL_NODES.into()), ALL_NODES, 133, &[0; 4]).into()),
+        ("redirect-unicast", router(TO_GUEST, GUEST.v6(), icmpv6::REDIRECT, &[0; 36]).into()),
+    ]
+}
+
+fn icmp_rows() -> Vec<(&'static str, Case)> {
+    let to_guest = |src: IpAddr, kind, code| {
+        let dst = if src.is_ipv4() { v4(GUEST) } else { v6(GUEST) };
+        icmp(TO_GUEST, src, dst, kind, code, &[0; 12])
+    };
+    let mut damaged = echo(v4(GUEST), b"data");
+    damaged[44] ^= 1;
+    let mut limited: Case = echo(v4(GUEST), b"data").into();
+    limited.limits.echoes_per_second = 1;
+    let part = mended(echo(v4(GUEST), &[7; 56]), |header| header[6] = 0x20);
+    let own: IpAddr = v4(GUEST);
+    vec![
+        ("echo4", echo(v4(GUEST), b"data").into()),
+        ("echo6", echo(v6(GUEST), b"data").into()),
+        ("echo4-over-limit", limited.after(echo(v4(GUEST), b"data"))),
+        ("echo4-over-mtu", echo(v4(GUEST), &[7; 1500]).into()),
+        ("echo4-fragment", part.into()),
+        ("echo4-bad-checksum", damaged.into()),
+        ("echo4-own-address", icmp(TO_GUEST, own, own, 8, 0, &[0; 8]).into()),
+        ("echo4-broadcast-source", to_guest(SUBNET.into(), 8, 0).into()),
+        ("echo4-broadcast", icmp(TO_ALL, v4(CLIENT), SUBNET.into(), 8, 0, &[0; 8]).into()),
+        (
+            "echo6-all-nodes",
+            icmp(to_group(ALL_NODES.into()), v6(CLIENT), ALL_NODES.into(), 128, 0, &[0; 4]).into(),
+        ),
+        ("icmp4-timestamp", to_guest(v4(CLIENT), 13, 0).into()),
+        ("icmp4-error", to_guest(v4(CLIENT), 3, 1).into()),
+        ("icmp4-echo-reply", to_guest(v4(CLIENT), 0, 0).into()),
+        ("icmp6-node-query", to_guest(v6(CLIENT), 139, 0).into()),
+        ("icmp6-error", to_guest(v6(CLIENT), 2, 0).into()),
+        ("icmp6-echo-reply", to_guest(v6(CLIENT), 129, 0).into()),
+    ]
+}
+
+fn udp_rows() -> Vec<(&'static str, Case)> {
+    let closed = || Case::from(datagram((40_000, 9999), b"data"));
+    let mut damaged = datagram((40_000, 514), b"data");
+    damaged[42] ^= 1;
+    let mut limited = closed();
+    limited.limits.errors_per_second = 1;
+    let dhcp6 = udp(TO_GUEST, v6(CLIENT), v6(GUEST), (547, 546), &[7]);
+    vec![
+        ("udp-listen", datagram((40_000, 514), b"data").into()),
+        ("udp-undeclared", closed().undeclared()),
+        ("udp-closed-reset", closed()),
+        ("udp-closed-reset-over-limit", limited.after(datagram((40_000, 9999), b"data"))),
+        ("udp-closed-silent", closed().closed(ClosedPorts::Silent)),
+        ("udp-closed-wake", closed().closed(ClosedPorts::Wake)),
+        ("udp-echo", datagram((40_000, 7), b"data").into()),
+        ("udp-echo-undeclared", Case::from(datagram((40_000, 7), b"data")).undeclared()),
+        ("udp-echo-loop", datagram((19, 7), b"data").into()),
+        ("udp-echo-no-port", datagram((0, 7), b"data").into()),
+        ("udp-dhcp-reply", datagram((67, 68), &[2; 240]).into()),
+        ("udp-dhcp6-reply", dhcp6.into()),
+        ("udp-bad-checksum", damaged.into()),
+    ]
+}
+
+fn tcp_rows() -> Vec<(&'static str, Case)> {
+    let closed = || Case::from(syn(8080, 7));
+    let seg = |flags, data: &[u8]| segment((40_000, 80), (7, 9), flags, data);
+    let data = || seg(TcpFlags::PSH | TcpFlags::ACK, b"GET /");
+    let mut damaged = data();
+    damaged[54] ^= 1;
+    let mut partial: Case = damaged.clone().into();
+    partial.frame.offload = Offload::Partial;
+    vec![
+        ("tcp-syn-listen", syn(80, 7).into()),
+        ("tcp-syn-undeclared", closed().undeclared()),
+        ("tcp-syn-closed-reset", closed()),
+        ("tcp-syn-closed-silent", closed().closed(ClosedPorts::Silent)),
+        ("tcp-syn-closed-wake", closed().closed(ClosedPorts::Wake)),
+        ("tcp-syn-repeated", Case::from(syn(80, 7)).after(syn(80, 7))),
+        ("tcp-syn-again", Case::from(syn(80, 8)).after(syn(80, 7))),
+        ("tcp-syn-ack", seg(TcpFlags::SYN | TcpFlags::ACK, &[]).into()),
+        ("tcp-ack", seg(TcpFlags::ACK, &[]).into()),
+        ("tcp-data", data().into()),
+        ("tcp-data-repeated", Case::from(data()).after(data())),
+        ("tcp-data-closed", segment((40_000, 8080), (7, 9), TcpFlags::ACK, b"x").into()),
+        ("tcp-fin", seg(TcpFlags::FIN | TcpFlags::ACK, &[]).into()),
+        ("tcp-rst", seg(TcpFlags::RST, &[]).into()),
+        ("tcp-bad-checksum", damaged.into()),
+        ("tcp-partial-checksum", partial),
+    ]
+}
+
+fn ip_rows() -> Vec<(&'static str, Case)> {
+    let routed = {
+        // Header of six words: a loose source route of one hop would be longer, its type is what counts.
+        let mut packet = ip(TO_GUEST, v4(CLIENT), v4(GUEST), 17, &[131, 4, 4, 0, 0, 0, 0, 0]);
+        packet.truncate(42);
+        mended(packet, |header| header[0] = 0x46)
+    };
+    let routing0 = ip(TO_GUEST, v6(CLIENT), v6(GUEST), 43, &[17, 0, 0, 1, 0, 0, 0, 0]);
+    let damaged = {
+        let mut packet = syn(80, 7);
+        packet[24] ^= 1;
+        packet
+    };
+    let part = mended(datagram((40_000, 514), &[7; 56]), |header| header[6] = 0x20);
+    vec![
+        ("ip-unregistered", udp(TO_GUEST, v4(CLIENT), v4(Host(77)), (1, 9999), b"x").into()),
+        ("ip-protocol", ip(TO_GUEST, v4(CLIENT), v4(GUEST), 47, &[0; 8]).into()),
+        ("ip-fragment", part.into()),
+        ("ip-source-route", routed.into()),
+        ("ip6-routing-0", routing0.into()),
+        ("ip-bad-checksum", damaged.into()),
+        ("ip-truncated", raw(TO_GUEST, ethertype::IPV4, &[0x45, 0, 0xff]).into()),
+        ("ip-truncated-flooded", raw(TO_ALL, ethertype::IPV4, &[0x45, 0, 0xff]).into()),
+        ("ip-loopback-source", ip(TO_GUEST, Ipv4Addr::LOCALHOST.into(), v4(GUEST), 17, &[0; 8]).into()),
+        ("ip-group-unicast", udp(TO_GUEST, v4(CLIENT), ALL_HOSTS.into(), (1, 9999), &[]).into()),
+        ("igmp-unicast", ip(TO_GUEST, v4(CLIENT), v4(GUEST), protocol::IGMP, &[0x11; 8]).into()),
+    ]
+}
+
+fn flooded_rows() -> Vec<(&'static str, Case)> {
+    let group =
+        |group: Ipv4Addr, port| udp(to_group(group.into()), v4(CLIENT), group.into(), (1, port), b"x");
+    let listen = || Case::from(broadcast((1, 514), b"data"));
+    let limited = udp(TO_ALL, v4(CLIENT), Ipv4Addr::BROADCAST.into(), (1, 514), b"x");
+    let all_nodes = udp(to_group(ALL_NODES.into()), v6(CLIENT), ALL_NODES.into(), (1, 514), b"x");
+    let elsewhere = udp(TO_ALL, v4(CLIENT), Ipv4Addr::new(198, 51, 100, 255).into(), (1, 514), b"x");
+    let unicast_ip = udp(TO_ALL, v4(CLIENT), v4(GUEST), (1, 514), b"x");
+    let dhcp = udp(TO_ALL, Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::BROADCAST.into(), (68, 67), &[1; 240]);
+    let dhcp_reply = |client: Host| {
+        let mut message = [2; 240];
+        message[28..34].copy_from_slice(&client.mac().0);
+        udp(TO_ALL, v4(CLIENT), Ipv4Addr::BROADCAST.into(), (67, 68), &message)
+    };
+    let not_joined = Ipv4Addr::new(239, 9, 9, 9);
+    let mut declared: Case = group(MDNS, 5353).into();
+    if let Some(listen) = &mut declared.identity.traffic.listen {
+        listen.udp.push(5353);
+    }
+    let joined_ip = |protocol| ip(to_group(JOINED.into()), v4(CLIENT), JOINED.into(), protocol, &[0; 8]);
+    let part = mended(group(JOINED, 9999), |header| header[7] = 3);
+    let igmp_query = ip(to_group(ALL_HOSTS.into()), v4(CLIENT), ALL_HOSTS.into(), protocol::IGMP, &[0x11; 8]);
+    let mld_query = icmp(to_group(ALL_NODES.into()), v6(CLIENT), ALL_NODES.into(), 130, 0, &[0; 20]);
+    let tcp = ip(to_group(JOINED.into()), v4(CLIENT), JOINED.into(), 6, &{
+        let unicast = syn(80, 1);
+        unicast[34..54].to_vec()
+    });
+    let mut damaged = broadcast((1, 514), b"data");
+    damaged[43] ^= 1;
+    vec![
+        ("broadcast-listen-hold", listen()),
+        ("broadcast-listen-wake", listen().flooded(Flooded::Wake)),
+        ("broadcast-listen-absorb", listen().flooded(Flooded::Absorb)),
+        ("broadcast-limited", limited.into()),
+        ("broadcast-closed", broadcast((1, 9999), b"data").into()),
+        ("broadcast-undeclared", Case::from(broadcast((1, 9999), b"data")).undeclared()),
+        ("broadcast-elsewhere", elsewhere.into()),
+        ("broadcast-unicast-ip", unicast_ip.into()),
+        ("broadcast-bad-checksum", damaged.into()),
+        ("broadcast-own-address", udp(TO_ALL, v4(GUEST), SUBNET.into(), (1, 514), b"x").into()),
+        ("all-hosts-listen", group(ALL_HOSTS, 514).into()),
+        ("all-nodes-listen", all_nodes.into()),
+        ("group-joined", group(JOINED, 9999).into()),
+        ("group-joined-wake", Case::from(group(JOINED, 9999)).flooded(Flooded::Wake)),
+        ("group-not-joined", group(not_joined, 514).into()),
+        ("group-fragment", part.into()),
+        ("group-protocol", joined_ip(89).into()),
+        ("group-tcp", tcp.into()),
+        ("noise-mdns", group(MDNS, 5353).into()),
+        ("noise-mdns-declared", declared),
+        ("noise-llmnr", group(JOINED, 5355).into()),
+        ("noise-netbios", broadcast((137, 137), &[0; 50]).into()),
+        ("noise-ssdp", group(JOINED, 1900).into()),
+        ("noise-ws-discovery", group(JOINED, 3702).into()),
+        ("noise-dhcp", dhcp.into()),
+        ("noise-dhcp-reply", dhcp_reply(THIEF).into()),
+        ("dhcp-reply-flooded", dhcp_reply(GUEST).into()),
+        ("noise-igmp", igmp_query.into()),
+        ("noise-igmp-report", joined_ip(protocol::IGMP).into()),
+        ("noise-mld", mld_query.into()),
+    ]
+}
+
+fn v4(host: Host) -> IpAddr {
+    host.v4().into()
+}
+
+fn v6(host: Host) -> IpAddr {
+    host.v6().into()
+}
+
+fn broadcast(ports: (u16, u16), data: &[u8]) -> Vec<u8> {
+    udp(TO_ALL, v4(CLIENT), SUBNET.into(), ports, data)
+}
+
+/// The same frame with a tag in line.
+fn in_frame_vlan(mut frame: Vec<u8>, vid: u8) -> Vec<u8> {
+    frame.splice(12..12, [0x81, 0, 0, vid]);
+    frame
+}
+
+#[test]
+fn every_row_of_the_document_holds_in_every_mode() {
+    let document = std::fs::read_to_string(DOCUMENT).expect("docs/packet-policy.md");
+    let documented = table(&document);
+    let mut wrong = Vec::new();
+    let mut built = BTreeMap::new();
+    for (id, case) in rows() {
+        let cells: Vec<String> = MODES.iter().map(|(_, mode)| tried(id, *mode, &case)).collect();
+        if documented.get(id) != Some(&cells) {
+            wrong.push(format!("| `{id}` | {} |", cells.join(" | ")));
+        }
+        assert!(built.insert(id, ()).is_none(), "two builders for {id}");
+    }
+    for id in documented.keys().filter(|id| !built.contains_key(id.as_str())) {
+        wrong.push(format!("| `{id}` | has no builder |"));
+    }
+    assert!(wrong.is_empty(), "the engine does this instead:\n{}", wrong.join("\n"));
+}
+
+/// The document's rows: name and one cell per mode. Other tables have other headings.
+fn table(document: &str) -> BTreeMap<String, Vec<String>> {
+    let heading = format!("| frame | {} | why |", MODES.map(|(name, _)| name).join(" | "));
+    let mut rows = BTreeMap::new();
+    let mut lines = document.lines();
+    while lines.by_ref().any(|line| line == heading) {
+        for line in lines.by_ref().skip(1).take_while(|line| line.starts_with('|')) {
+            let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+            assert_eq!(cells.len(), MODES.len() + 2, "{line}");
+            let id = cells[0].trim_matches('`').to_owned();
+            let verdicts = cells[1..=MODES.len()].iter().map(|cell| (*cell).to_owned()).collect();
+            assert!(rows.insert(id, verdicts).is_none(), "twice: {line}");
+        }
+    }
+    assert!(!rows.is_empty(), "no table with the heading {heading}");
+    rows
+}
+
+/// What the engine does with the row's frame in `mode`, as the table says it.
+fn tried(id: &str, mode: Mode, case: &Case) -> String {
+    let mut s = Scenario::with_limits(case.limits.clone(), std::slice::from_ref(&case.identity));
+    s.mode(1, mode).outputs();
+    for before in &case.before {
+        s.receive_as(before.received());
+    }
+    s.outputs();
+    let verdicts = s.receive_as(case.frame.received());
+    assert!(verdicts.len() < 2, "{id} in {mode:?}: {verdicts:?}");
+    let verdict = verdicts.first().map(|(_, verdict)| *verdict);
+    let spoken = s.transmitted();
+    match verdict {
+        Some(Verdict::Answer(_)) => assert_eq!(spoken.len(), 1, "{id} in {mode:?}: says it answered"),
+        _ => assert_eq!(spoken, [] as [Vec<u8>; 0], "{id} in {mode:?}: speaks"),
+    }
+    match verdict {
+        None => "-".to_owned(),
+        Some(Verdict::Answer(by)) => format!("answer {}", by.name()),
+        Some(Verdict::Drop(why)) => format!("drop {}", why.name()),
+        Some(Verdict::Absorb) => "absorb".to_owned(),
+        Some(Verdict::Hold) => "hold".to_owned(),
+        Some(Verdict::HoldAndWake) => "wake".to_owned(),
+        Some(Verdict::Stub) => "stub".to_owned(),
+    }
+}
