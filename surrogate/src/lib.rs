@@ -13,3 +13,5 @@ pub mod responder;
 pub mod rng;
 pub mod time;
 
+#[cfg(all(feature = "io", target_os = "linux"))]
+pub mod io;

@@ -4,6 +4,12 @@
 //! call that never returns strands only its own guest. Implementations never touch the network path
 //! of a guest that is not theirs, and never retry by themselves.
 
+#[cfg(all(feature = "libvirt", target_os = "linux"))]
+pub mod libvirt;
+#[cfg(all(feature = "io", target_os = "linux"))]
+mod links;
+#[cfg(all(feature = "io", target_os = "linux"))]
+pub mod netns;
 
 use core::net::IpAddr;
 use core::time::Duration;

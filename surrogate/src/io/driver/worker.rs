@@ -1,0 +1,190 @@
+//! The packet thread: one port, one engine, one loop.
+//!
+//! Each round: wait until there is something to do, do first what is due, then take a batch of frames,
+//! then commands. What the engine puts out is performed at once and in order. Nothing in a round
+//! blocks, locks or allocates for a frame; what is slow (opening, closing, netlink) happens elsewhere.
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::handle::{DriverCommand, DriverNotice, Snapshot};
+use super::outbox::Outbox;
+use super::progress::Progress;
+use crate::engine::{Command, Done, Engine, Output};
+use crate::guest::identity::{NicId, PortId};
+use crate::io::deliver::Deliveries;
+use crate::io::port::FramePort;
+use crate::io::{clock, mailbox, sys};
+use crate::rng::Rng;
+use crate::time::Instant;
+
+/// Everything the thread owns.
+pub(super) struct Worker<P> {
+    pub(super) id: PortId,
+    pub(super) port: P,
+    pub(super) engine: Engine,
+    pub(super) rng: Rng,
+    pub(super) deliveries: Deliveries,
+    pub(super) progress: Progress,
+    pub(super) commands: mailbox::Receiver<DriverCommand>,
+    pub(super) notices: Outbox,
+    pub(super) stop: Arc<AtomicBool>,
+    /// NICs registered with the engine, for the snapshot.
+    pub(super) nics: Vec<NicId>,
+    pub(super) numbers: Numbers,
+}
+
+/// What the thread itself counts.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Numbers {
+    received: u64,
+    transmitted: u64,
+    transmit_failed: u64,
+}
+
+impl<P: FramePort> Worker<P> {
+    /// Runs until it is told to stop.
+    ///
+    /// # Errors
+    /// The port is gone or down.
+    pub(super) fn run(&mut self) -> io::Result<()> {
+        let mut more = false; // whether the last round left something to do
+        while !self.stop.load(Ordering::Relaxed) {
+            if !more {
+                self.wait()?;
+            }
+            let now = clock::now();
+            self.engine.handle_timeout(now, &mut self.rng); // first: a busy port must not starve timers
+            more = self.perform(now);
+            more |= self.take_frames(now)?;
+            more |= self.take_commands(now);
+            self.report_transmitted(now);
+        }
+        Ok(())
+    }
+
+    /// Gives the port up, and says `why` if it was not told to stop. Returns when that was taken.
+    pub(super) fn end(self, why: Option<String>) {
+        let Self { port, commands, mut notices, stop, .. } = self;
+        drop(port); // first: the bridge must not send frames to a port that nobody reads
+        if let Some(why) = why {
+            notices.post(DriverNotice::Failed { why });
+        }
+        while !notices.flush() && !stop.load(Ordering::Relaxed) {
+            commands.acknowledge();
+            if sys::wait_readable([commands.as_fd()], notices.retry_after()).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn wait(&mut self) -> io::Result<()> {
+        let due = self.engine.poll_timeout().map(|at| at.since(clock::now()));
+        let retry = self.notices.retry_after();
+        let timeout = due.into_iter().chain(retry).min();
+        self.port.wait(self.commands.as_fd(), timeout)?;
+        self.commands.acknowledge();
+        Ok(())
+    }
+
+    /// Takes at most a batch of frames; tells whether there may be more.
+    fn take_frames(&mut self, now: Instant) -> io::Result<bool> {
+        let mut more = false;
+        for _ in 0..FRAMES_PER_ROUND {
+            let Some(frame) = self.port.receive()? else { return Ok(more) };
+            self.numbers.received += 1;
+            let _verdicts = self.engine.handle_frame(now, &mut self.rng, self.id, frame); // it counts them
+            more |= self.perform(now);
+        }
+        Ok(true)
+    }
+
+    /// Takes at most a batch of commands, and none while notices wait: it is commands that let the
+    /// number of notices grow.
+    fn take_commands(&mut self, now: Instant) -> bool {
+        let mut more = false;
+        for _ in 0..COMMANDS_PER_ROUND {
+            if !self.notices.flush() {
+                return more;
+            }
+            let Some(command) = self.commands.take() else { return more };
+            self.carry_out(now, command);
+            more |= self.perform(now);
+        }
+        true
+    }
+
+    fn carry_out(&mut self, now: Instant, command: DriverCommand) {
+        match command {
+            DriverCommand::Engine(command) => {
+                match &command {
+                    Command::Register(nic) if !self.nics.contains(&nic.nic) => self.nics.push(nic.nic),
+                    Command::Unregister { nic } => self.nics.retain(|other| other != nic),
+                    _ => {}
+                }
+                self.engine.handle_command(now, &mut self.rng, command);
+            }
+            DriverCommand::AttachPort { nic, ifindex, untag } => self.deliveries.attach(nic, ifindex, untag),
+            DriverCommand::DetachPort { nic } => self.deliveries.detach(nic),
+            DriverCommand::Snapshot(reply) => {
+                self.report_transmitted(now); // or frames queued in this round would be missing
+                // That nobody waits for it any more is no matter.
+                let _ = reply.send(self.snapshot());
+            }
+        }
+    }
+
+    /// Performs what the engine has to say now, in order, and reports what became of deliveries. Tells
+    /// whether the engine may have more to deliver.
+    fn perform(&mut self, now: Instant) -> bool {
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Transmit { bytes, .. } => self.port.transmit(bytes),
+                Output::Deliver { nic, epoch, bytes } => {
+                    let deliveries = &mut self.deliveries;
+                    self.progress.try_next(nic, epoch, || deliveries.deliver(nic, bytes));
+                }
+                Output::Inject { nic, bytes } => {
+                    // A lost question has no answer, and the asker a deadline.
+                    let _ = self.deliveries.deliver(nic, bytes);
+                }
+                Output::Notify(notice) => self.notices.post(DriverNotice::Engine(notice)),
+            }
+        }
+        let delivered = !self.progress.is_empty();
+        for done in self.progress.take() {
+            self.engine.handle_done(now, done);
+        }
+        delivered
+    }
+
+    /// Sends what is queued and tells the engine what could not be sent.
+    fn report_transmitted(&mut self, now: Instant) {
+        let transmitted = self.port.flush();
+        self.numbers.transmitted += u64::from(transmitted.sent);
+        self.numbers.transmit_failed += u64::from(transmitted.failed);
+        if transmitted.failed > 0 {
+            self.engine.handle_done(now, Done::TransmitFailed { port: self.id, count: transmitted.failed });
+        }
+    }
+
+    fn snapshot(&mut self) -> Snapshot {
+        let engine = &self.engine;
+        let of_nic = |&nic: &NicId| Some((nic, engine.mode(nic)?, engine.counters(nic)?.clone()));
+        Snapshot {
+            nics: self.nics.iter().filter_map(of_nic).collect(),
+            foreign: engine.foreign(),
+            received: self.numbers.received,
+            transmitted: self.numbers.transmitted,
+            transmit_failed: self.numbers.transmit_failed,
+            kernel_drops: self.port.dropped(),
+        }
+    }
+}
+
+/// Frames between two looks at timers and commands: some tens of microseconds.
+const FRAMES_PER_ROUND: usize = 64;
+/// Commands between two batches of frames.
+const COMMANDS_PER_ROUND: usize = 64;

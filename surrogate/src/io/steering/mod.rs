@@ -1,0 +1,410 @@
+//! What we change on a bridge to stand in for a guest, and how it is put back.
+//!
+//! | operation | changes | undone by |
+//! |---|---|---|
+//! | [`steer`](Steering::steer) | forwarding entry: the guest's frames come to our port | [`release`](Steering::release) |
+//! | [`take_floods`](Steering::take_floods) | nothing is flooded to the guest's port; its groups come to ours | [`return_floods`](Steering::return_floods) |
+//! | [`disable_port`](Steering::disable_port) | nothing passes the guest's port at all | [`enable_port`](Steering::enable_port) |
+//!
+//! Each operation is written to the journal, with the old values, *before* anything is changed, and may
+//! be repeated. So whatever becomes of the daemon, [`Steering::reconcile`] of its successor or
+//! [`release_all`] without one finds what there is to put back. Our own port takes its entries with it
+//! when the daemon dies; only the guest's port keeps traces. Ports are known by name: a restored guest
+//! has a new device under its old name, whose settings are its own and are left alone.
+//!
+//! Nothing here decides when: that is `guest::lifecycle` and the daemon.
+
+mod check;
+mod undo;
+
+use core::net::{IpAddr, Ipv6Addr};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+pub use check::PortRefused;
+use surrogate_wire::Mac;
+pub use undo::{ReleaseReport, Released, release_all};
+
+use crate::io::journal::{Change, ChangeKind, FloodFlags, Journal, JournalError, Kind, PortId, change_key};
+use crate::io::netlink::{FdbKind, GroupEntry, Link, Netlink, NetlinkError, PortChange, mdb};
+
+/// Recorded changes on bridges.
+#[derive(Debug)]
+pub struct Steering {
+    netlink: Netlink,
+    journal: Arc<Journal>,
+    /// Held from reading what is recorded of ports and groups to changing them, as guests share both.
+    order: tokio::sync::Mutex<()>,
+}
+
+/// Where we stand in for a guest: one of its NICs, on one VLAN.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The guest's name.
+    pub guest: String,
+    /// The NIC's address.
+    pub mac: Mac,
+    /// The VLAN its addresses live in; `None`: untagged.
+    pub vlan: Option<u16>,
+    /// The bridge.
+    pub bridge: String,
+    /// The number of our port on that bridge.
+    pub surrogate_port: u32,
+    /// The NIC's addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Why a change was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum SteeringError {
+    /// The kernel refused.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// It could not be recorded; nothing was changed.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// There is no such bridge.
+    #[error("there is no Linux bridge {0}")]
+    NoBridge(String),
+    /// The guest has no such port.
+    #[error("there is no bridge port {0}")]
+    NoPort(String),
+}
+
+impl Steering {
+    /// Works through `netlink` and records in `journal`.
+    #[must_use]
+    pub fn new(netlink: Netlink, journal: Arc<Journal>) -> Self {
+        Self { netlink, journal, order: tokio::sync::Mutex::new(()) }
+    }
+
+    /// Sends the guest's unicast frames to our port, in one atomic step.
+    ///
+    /// `guest_port` is where they went until now, and where they go back to if we are not there to say.
+    ///
+    /// # Errors
+    /// All kinds but [`SteeringError::NoPort`].
+    pub async fn steer(&self, place: &Place, guest_port: Option<&str>) -> Result<(), SteeringError> {
+        let bridge = self.bridge(&place.bridge).await?;
+        let vlan = place.vlan_on(&bridge);
+        let (mut port, mut was) = match self.recorded(place, Kind::Steered) {
+            Some(ChangeKind::Steered { guest_port, was }) => (guest_port, was),
+            _ => (None, None),
+        };
+        let link = match guest_port {
+            Some(name) => self.netlink.link(name).await?,
+            None => None,
+        };
+        if let Some(link) = link {
+            let entry = self.netlink.fdb_entry(bridge.ifindex, place.mac, vlan).await?;
+            if let Some(entry) = entry.filter(|entry| entry.ifindex == link.ifindex) {
+                was = Some(entry.kind);
+            }
+            port = Some(PortId::of(&link));
+        }
+        self.record(place, vec![ChangeKind::Steered { guest_port: port, was }]).await?;
+
+        // Untagged frames come to our port as to any other.
+        if let (Some(vlan), Some(_)) = (vlan, place.vlan) {
+            self.netlink.join_vlan(place.surrogate_port, vlan).await?;
+        }
+        self.netlink.fdb_replace(place.mac, vlan, place.surrogate_port, FdbKind::StaticSticky).await?;
+        Ok(())
+    }
+
+    /// Keeps flooded frames and group traffic from the guest's port and has the groups come to ours: those
+    /// the port had joined, which are returned, and the solicited-node groups of the guest's addresses.
+    ///
+    /// # Errors
+    /// All kinds.
+    pub async fn take_floods(&self, place: &Place, guest_port: &str) -> Result<Vec<IpAddr>, SteeringError> {
+        let _order = self.order.lock().await;
+        let bridge = self.bridge(&place.bridge).await?;
+        let vlan = place.vlan_on(&bridge);
+        let snooping = bridge.bridge.is_some_and(|facts| facts.mcast_snooping);
+        let link = self.port(guest_port).await?;
+        let port = PortId::of(&link);
+        let ours = self.netlink.link_by_index(place.surrogate_port).await?;
+        let ours = PortId::of(&ours.ok_or_else(|| SteeringError::NoPort("of our own".to_owned()))?);
+
+        let mut entries = match self.recorded(place, Kind::FloodsTaken) {
+            Some(ChangeKind::FloodsTaken { entries, .. }) => entries,
+            _ => Vec::new(),
+        };
+        // A guest that was restored has its groups at a new device.
+        entries.iter_mut().for_each(|entry| entry.port = link.ifindex);
+        if snooping {
+            let mut there = self.netlink.mdb_list(bridge.ifindex).await?;
+            there.retain(|entry| entry.port == link.ifindex && entry.vlan == vlan);
+            let joined: Vec<GroupEntry> = there
+                .iter()
+                .filter(|entry| !there.iter().any(|any| entry.is_derived_from(any)))
+                .cloned()
+                .collect();
+            entries.retain(|old| !joined.iter().any(|new| new.same_membership(old)));
+            entries.extend(joined);
+        }
+        let flags = self.recorded_flags(&port).unwrap_or_else(|| FloodFlags::of(&link));
+        let groups: BTreeSet<IpAddr> = entries.iter().map(|entry| entry.group).collect();
+        let kept: Vec<IpAddr> = groups
+            .iter()
+            .copied()
+            .chain(place.addresses.iter().filter_map(|address| solicited_node_group(*address)))
+            .filter(|group| mdb::is_snooped(*group))
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect();
+        let taken = ChangeKind::FloodsTaken { port, flags, entries: entries.clone() };
+        let ours = ChangeKind::GroupsKept { port: ours, groups: kept.clone() };
+        self.record(place, vec![taken, ours]).await?;
+
+        // First to us, then no more to the guest: no group is without a listener in between. A bridge
+        // that does not snoop floods groups to our port anyway, and takes no entries.
+        if snooping {
+            for group in kept {
+                let entry = GroupEntry::permanent(place.surrogate_port, group, vlan);
+                self.netlink.mdb_replace(bridge.ifindex, entry).await?;
+            }
+        }
+        self.netlink.set_port_flags(link.ifindex, FloodFlags::OFF.into()).await?;
+        for entry in entries {
+            self.netlink.mdb_delete(bridge.ifindex, entry).await?;
+        }
+        Ok(groups.into_iter().collect())
+    }
+
+    /// Puts back what [`take_floods`](Self::take_floods) took and lets our port leave the guest's groups.
+    ///
+    /// If `guest_port` is another device than before, its own flags stand, and it gets the groups. If it
+    /// is not there at all, nothing is left to put back. A port that we disabled is enabled first: a
+    /// disabled one takes no group that ages.
+    ///
+    /// # Errors
+    /// All kinds but [`SteeringError::NoPort`].
+    pub async fn return_floods(&self, place: &Place, guest_port: Option<&str>) -> Result<(), SteeringError> {
+        let _order = self.order.lock().await;
+        self.enable(place, guest_port).await?;
+        if let Some(change) = self.journal.change(&place.key(Kind::FloodsTaken)) {
+            undo::floods(&self.netlink, &self.journal, &change, guest_port).await?;
+        }
+        if let Some(change) = self.journal.change(&place.key(Kind::GroupsKept)) {
+            undo::groups(&self.netlink, &self.journal, &change).await?;
+        }
+        self.unrecord(place, &[Kind::FloodsTaken, Kind::GroupsKept]).await
+    }
+
+    /// Disables the guest's port: for a guest whose network stack stays awake while it sleeps.
+    ///
+    /// The bridge enables it again upon any change of the link (its alias, its carrier): do this again
+    /// when the link is heard to have changed and its state is not 0.
+    ///
+    /// # Errors
+    /// All kinds.
+    pub async fn disable_port(&self, place: &Place, guest_port: &str) -> Result<(), SteeringError> {
+        let _order = self.order.lock().await;
+        let link = self.port(guest_port).await?;
+        let port = PortId::of(&link);
+        let state = match self.recorded_state(&port) {
+            Some(state) => state,
+            // The bridge itself disables a port without carrier, and enables it with one.
+            None if !link.carrier => FORWARDING,
+            None => link.port.map_or(FORWARDING, |flags| flags.state),
+        };
+        self.record(place, vec![ChangeKind::PortDisabled { port, state }]).await?;
+        self.netlink.set_port_state(link.ifindex, DISABLED).await?;
+        Ok(())
+    }
+
+    /// Puts back the state that the guest's port had before [`disable_port`](Self::disable_port).
+    ///
+    /// # Errors
+    /// All kinds but [`SteeringError::NoPort`].
+    pub async fn enable_port(&self, place: &Place, guest_port: &str) -> Result<(), SteeringError> {
+        let _order = self.order.lock().await;
+        self.enable(place, Some(guest_port)).await
+    }
+
+    /// Sends the guest's frames to its own port again, in one atomic step.
+    ///
+    /// # Errors
+    /// All kinds. After [`SteeringError::NoPort`] they still come to us.
+    pub async fn release(&self, place: &Place, guest_port: &str) -> Result<(), SteeringError> {
+        let bridge = self.bridge(&place.bridge).await?;
+        let link = self.port(guest_port).await?;
+        let was = match self.recorded(place, Kind::Steered) {
+            Some(ChangeKind::Steered { was, .. }) => was,
+            _ => None,
+        };
+        let vlan = place.vlan_on(&bridge);
+        self.netlink.fdb_replace(place.mac, vlan, link.ifindex, undo::entry_kind(was)).await?;
+        self.unrecord(place, &[Kind::Steered]).await
+    }
+
+    /// The guest's own port for deliveries: its number, and the VLAN whose tag the bridge takes off there and so
+    /// must we. `None`: there is no such link now.
+    ///
+    /// # Errors
+    /// [`SteeringError::Netlink`], [`SteeringError::NoBridge`].
+    pub async fn delivery_port(
+        &self,
+        bridge: &str,
+        vlan: Option<u16>,
+        guest_port: &str,
+    ) -> Result<Option<(u32, Option<u16>)>, SteeringError> {
+        let Some(link) = self.netlink.link(guest_port).await? else { return Ok(None) };
+        let Some(vlan) = vlan else { return Ok(Some((link.ifindex, None))) };
+        let aware = self.bridge(bridge).await?.bridge.is_some_and(|facts| facts.vlan_filtering);
+        let untag = aware && self.netlink.is_untagged(link.ifindex, vlan).await?;
+        Ok(Some((link.ifindex, untag.then_some(vlan))))
+    }
+
+    /// Has the bridge send frames for our own service address, in `vlan`, to our port. It vanishes with the port.
+    ///
+    /// # Errors
+    /// All kinds but [`SteeringError::NoPort`] and [`SteeringError::Journal`].
+    pub async fn own_mac(
+        &self,
+        bridge: &str,
+        vlan: Option<u16>,
+        surrogate_port: u32,
+        service_mac: Mac,
+    ) -> Result<(), SteeringError> {
+        let vlan = vlan_on(&self.bridge(bridge).await?, vlan);
+        self.netlink.fdb_replace(service_mac, vlan, surrogate_port, FdbKind::StaticSticky).await?;
+        Ok(())
+    }
+
+    /// Puts back whatever is recorded for guests that are not `wanted`.
+    ///
+    /// At the daemon's start: what is recorded for the others is taken up by the next operation on them.
+    pub async fn reconcile(&self, wanted: impl Fn(&str) -> bool) -> ReleaseReport {
+        let _order = self.order.lock().await;
+        undo::put_back(&self.netlink, &self.journal, |guest| !wanted(guest)).await
+    }
+
+    async fn enable(&self, place: &Place, guest_port: Option<&str>) -> Result<(), SteeringError> {
+        if let Some(change) = self.journal.change(&place.key(Kind::PortDisabled)) {
+            undo::port_state(&self.netlink, &self.journal, &change, guest_port).await?;
+            self.unrecord(place, &[Kind::PortDisabled]).await?;
+        }
+        Ok(())
+    }
+
+    async fn bridge(&self, name: &str) -> Result<Link, SteeringError> {
+        let link = self.netlink.link(name).await?.filter(|link| link.bridge.is_some());
+        link.ok_or_else(|| SteeringError::NoBridge(name.to_owned()))
+    }
+
+    async fn port(&self, name: &str) -> Result<Link, SteeringError> {
+        let link = self.netlink.link(name).await?.filter(|link| link.port.is_some());
+        link.ok_or_else(|| SteeringError::NoPort(name.to_owned()))
+    }
+
+    fn recorded(&self, place: &Place, kind: Kind) -> Option<ChangeKind> {
+        self.journal.change(&place.key(kind)).map(|change| change.what)
+    }
+
+    /// The flags a port had before we took the first VLAN's floods from it.
+    fn recorded_flags(&self, wanted: &PortId) -> Option<FloodFlags> {
+        self.journal.changes().into_iter().find_map(|change| match change.what {
+            ChangeKind::FloodsTaken { port, flags, .. } => (port == *wanted).then_some(flags),
+            _ => None,
+        })
+    }
+
+    fn recorded_state(&self, wanted: &PortId) -> Option<u8> {
+        self.journal.changes().into_iter().find_map(|change| match change.what {
+            ChangeKind::PortDisabled { port, state } => (port == *wanted).then_some(state),
+            _ => None,
+        })
+    }
+
+    /// Writes changes down; they are on the disk when this returns.
+    async fn record(&self, place: &Place, changes: Vec<ChangeKind>) -> Result<(), JournalError> {
+        let change = |what| Change {
+            guest: place.guest.clone(),
+            bridge: place.bridge.clone(),
+            mac: place.mac,
+            vlan: place.vlan,
+            what,
+        };
+        let changes: Vec<Change> = changes.into_iter().map(change).collect();
+        undo::blocking(&self.journal, move |journal| journal.put_changes(&changes)).await
+    }
+
+    async fn unrecord(&self, place: &Place, kinds: &[Kind]) -> Result<(), SteeringError> {
+        let keys: Vec<String> = kinds.iter().map(|kind| place.key(*kind)).collect();
+        Ok(undo::blocking(&self.journal, move |journal| journal.delete_changes(&keys)).await?)
+    }
+}
+
+impl Place {
+    fn key(&self, kind: Kind) -> String {
+        change_key(&self.bridge, self.mac, self.vlan, kind)
+    }
+
+    fn vlan_on(&self, bridge: &Link) -> Option<u16> {
+        vlan_on(bridge, self.vlan)
+    }
+}
+
+/// The VLAN that entries of `bridge` need: none unless it is VLAN-aware, the default one for untagged frames.
+fn vlan_on(bridge: &Link, vlan: Option<u16>) -> Option<u16> {
+    let facts = bridge.bridge.filter(|facts| facts.vlan_filtering)?;
+    vlan.or((facts.default_pvid != 0).then_some(facts.default_pvid))
+}
+
+/// The group in which neighbour solicitations for `address` arrive (RFC 4291 §2.7.1); none for IPv4.
+fn solicited_node_group(address: IpAddr) -> Option<IpAddr> {
+    let IpAddr::V6(address) = address else { return None };
+    let [.., a, b, c] = address.octets();
+    let low = u16::from_be_bytes([b, c]);
+    Some(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), low).into())
+}
+
+impl PortId {
+    fn of(link: &Link) -> Self {
+        Self { ifindex: link.ifindex, name: link.name.clone(), mac: link.mac.unwrap_or(Mac::ZERO) }
+    }
+}
+
+impl FloodFlags {
+    const OFF: Self = Self { flood: false, mcast_flood: false, bcast_flood: false, mcast_router: 0 };
+
+    fn of(link: &Link) -> Self {
+        let on = Self { flood: true, mcast_flood: true, bcast_flood: true, mcast_router: 1 };
+        link.port.map_or(on, |port| Self {
+            flood: port.flood,
+            mcast_flood: port.mcast_flood,
+            bcast_flood: port.bcast_flood,
+            mcast_router: port.mcast_router,
+        })
+    }
+}
+
+impl From<FloodFlags> for PortChange {
+    fn from(flags: FloodFlags) -> Self {
+        Self {
+            flood: Some(flags.flood),
+            mcast_flood: Some(flags.mcast_flood),
+            bcast_flood: Some(flags.bcast_flood),
+            mcast_router: Some(flags.mcast_router),
+            ..Self::default()
+        }
+    }
+}
+
+const DISABLED: u8 = 0;
+const FORWARDING: u8 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_solicited_node_group_ends_in_the_addresss_last_three_bytes() {
+        let group = solicited_node_group("2001:db8::12:3456".parse().unwrap());
+        assert_eq!(group, Some("ff02::1:ff12:3456".parse().unwrap()));
+        assert_eq!(solicited_node_group("192.0.2.1".parse().unwrap()), None);
+    }
+}
