@@ -14,4 +14,12 @@ pub mod rng;
 pub mod time;
 
 #[cfg(all(feature = "io", target_os = "linux"))]
+pub mod api;
+#[cfg(all(feature = "io", target_os = "linux"))]
+pub mod cli;
+#[cfg(all(feature = "io", target_os = "linux"))]
+pub mod config;
+#[cfg(all(feature = "io", target_os = "linux"))]
+pub mod daemon;
+#[cfg(all(feature = "io", target_os = "linux"))]
 pub mod io;

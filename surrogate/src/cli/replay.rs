@@ -1,0 +1,465 @@
+//! A capture through the engine, by the capture's own timestamps, as if the configured guests slept.
+//!
+//! Each guest is a fiction that sleeps again the moment it was woken: what was held is delivered,
+//! then the engine answers on in the next epoch. So every frame that would have woken the guest shows,
+//! as far as its wake budget allows; one that finds no budget wakes it as soon as there is some.
+//! Frames that a sleeping guest itself sent are left out: asleep, it would not have.
+//!
+//! No clock, no file, no printing: frames in, what became of them out.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use serde::Serialize;
+use surrogate_wire::{Frame, Offload, Received};
+
+use super::frame_kind;
+use crate::config::{Config, Guest, WakePolicy};
+use crate::engine::{Command, Counters, Done, Engine, Limits, Mode, Notice, Output, Verdict, WakeReason};
+use crate::guest::identity::{Epoch, GuestId, Mac, NicId, NicIdentity, PortId};
+use crate::io::capture::Captured;
+use crate::policy::budget::Bucket;
+use crate::rng::Rng;
+use crate::time::Instant;
+
+/// The one port that all frames of a capture arrive at.
+const PORT: PortId = PortId(0);
+/// No guest has it; the barrier that it is for is never asked here.
+const SERVICE_MAC: Mac = Mac([0xfe, 0, 0, 0, 0, 1]);
+/// A frame that a snap length cut is filled up to no more than this.
+const LONGEST_FRAME: usize = 64 << 10;
+
+/// Why there is nothing to replay to.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReplayError {
+    /// No such guest.
+    #[error("the configuration has no guest \"{0}\"")]
+    NoGuest(String),
+    /// No guest has a MAC.
+    #[error("{0}: a replay asks no hypervisor, so the configuration has to give `mac` and `addresses`")]
+    NoMac(String),
+}
+
+/// A replay under way.
+pub struct Replay {
+    engine: Engine,
+    rng: Rng,
+    now: Instant,
+    guests: Vec<Sleeper>,
+    by_nic: HashMap<NicId, usize>,
+    own: HashSet<Mac>,
+    trust_checksums: bool,
+    begun: bool,
+    totals: Totals,
+}
+
+/// One sleeping guest.
+struct Sleeper {
+    name: String,
+    nics: Vec<NicIdentity>,
+    epoch: Epoch,
+    wake: WakePolicy,
+    budget: crate::policy::budget::WakeBudget,
+    bucket: Option<Bucket>,
+    /// A wake that waits for budget.
+    due: Option<(Instant, Wake)>,
+    wakes: Vec<Wake>,
+    not_woken: u64,
+}
+
+/// A wake that would have been.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Wake {
+    /// The frame that asked for it, counted from 1.
+    pub frame: u64,
+    /// When that frame came, in nanoseconds since 1970.
+    pub unix_ns: u64,
+    /// What it was.
+    pub reason: String,
+    /// How long the wake budget put the wake off, in milliseconds.
+    pub put_off_ms: u64,
+}
+
+/// What became of one frame.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Judged {
+    /// Its number, from 1.
+    pub frame: u64,
+    /// When, in nanoseconds since 1970.
+    pub unix_ns: u64,
+    /// What it is, one word.
+    pub kind: &'static str,
+    /// From whom to whom.
+    pub what: String,
+    /// It came from a sleeping guest itself and was left out.
+    pub own: bool,
+    /// The verdict for each guest that it concerned; none: it concerned no sleeper.
+    pub verdicts: Vec<(String, Verdict)>,
+    /// Whom it woke.
+    pub woke: Vec<String>,
+    /// What was sent in answer.
+    #[serde(skip)]
+    pub replies: Vec<Vec<u8>>,
+}
+
+/// The sum of it.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Totals {
+    /// Frames of the capture.
+    pub frames: u64,
+    /// The first frame's time, in nanoseconds since 1970.
+    pub first_unix_ns: u64,
+    /// The latest frame's time.
+    pub last_unix_ns: u64,
+    /// Of these, cut by a snap length: judged by what is there, as if the rest was zeros.
+    pub cut: u64,
+    /// Of these, sent by a sleeping guest itself and left out.
+    pub own: u64,
+    /// Of these, concerning no sleeper.
+    pub foreign: u64,
+    /// Frames that were sent in answer.
+    pub replies: u64,
+    /// Per kind of frame, how often which verdict; "foreign" and "own" stand beside them.
+    pub kinds: BTreeMap<&'static str, BTreeMap<&'static str, u64>>,
+    /// Each guest's part.
+    pub guests: Vec<GuestTotals>,
+}
+
+/// One guest's part.
+#[derive(Clone, Debug, Serialize)]
+pub struct GuestTotals {
+    /// Its name.
+    pub guest: String,
+    /// All its NICs' counters, each.
+    pub nics: Vec<Counters>,
+    /// What would have woken it, in order.
+    pub wakes: Vec<Wake>,
+    /// Frames worth waking for that woke nobody: `wake = "never"`, or a budget that never fills.
+    pub not_woken: u64,
+}
+
+impl Replay {
+    /// A replay to the guests of `config`, or to the one named `only`. Guests without a MAC in the
+    /// configuration are left out, unless none is left.
+    ///
+    /// # Errors
+    /// There is nobody to replay to.
+    pub fn new(config: &Config, only: Option<&str>, trust_checksums: bool) -> Result<Self, ReplayError> {
+        let wanted: Vec<&Guest> = match only {
+            Some(name) => vec![config.guest(name).ok_or_else(|| ReplayError::NoGuest(name.to_owned()))?],
+            None => config.guests.iter().collect(),
+        };
+        let mut guests = Vec::new();
+        for guest in wanted {
+            let id = GuestId(u32::try_from(guests.len()).unwrap_or(u32::MAX));
+            let sleeper = Sleeper::new(guest, id);
+            if !sleeper.nics.is_empty() {
+                guests.push(sleeper);
+            }
+        }
+        if guests.is_empty() {
+            return Err(ReplayError::NoMac(only.unwrap_or("no guest has a MAC").to_owned()));
+        }
+        let mut next = 0;
+        let mut by_nic = HashMap::new();
+        let mut own = HashSet::new();
+        for (at, guest) in guests.iter_mut().enumerate() {
+            for nic in &mut guest.nics {
+                nic.nic = NicId(next);
+                next += 1;
+                by_nic.insert(nic.nic, at);
+                own.insert(nic.mac);
+            }
+        }
+        Ok(Self {
+            engine: Engine::new(limits(), SERVICE_MAC, 0),
+            rng: Rng::seeded(0),
+            now: Instant::ZERO,
+            guests,
+            by_nic,
+            own,
+            trust_checksums,
+            begun: false,
+            totals: Totals::default(),
+        })
+    }
+
+    /// The names of the guests that sleep in this replay.
+    pub fn guests(&self) -> impl Iterator<Item = &str> {
+        self.guests.iter().map(|guest| guest.name.as_str())
+    }
+
+    /// Judges the next frame of the capture.
+    pub fn frame(&mut self, captured: &Captured) -> Judged {
+        self.count(captured);
+        self.now = self.now.max(Instant::from_nanos(captured.unix_ns));
+        if !self.begun {
+            self.begin();
+        }
+        let mut replies = Vec::new();
+        self.catch_up(&mut replies);
+
+        let mut bytes = captured.bytes.as_slice();
+        let filled: Vec<u8>;
+        let cut = captured.is_cut();
+        if cut {
+            filled = fill(captured);
+            bytes = &filled;
+        }
+        let offload = if cut || self.trust_checksums { Offload::Verified } else { Offload::None };
+        let received = Received { bytes, vlan: None, offload };
+        let (kind, what) = frame_kind::describe(&received);
+        let mut judged = Judged {
+            frame: self.totals.frames,
+            unix_ns: captured.unix_ns,
+            kind,
+            what,
+            own: Frame::parse(&received).is_ok_and(|frame| self.own.contains(&frame.src)),
+            verdicts: Vec::new(),
+            woke: Vec::new(),
+            replies,
+        };
+        if judged.own {
+            self.totals.own += 1;
+            self.tally(kind, "own");
+        } else {
+            self.judge(received, &mut judged);
+        }
+        self.totals.replies += judged.replies.len() as u64;
+        judged
+    }
+
+    /// The sum of it.
+    #[must_use]
+    pub fn finish(mut self) -> Totals {
+        for guest in self.guests {
+            let nics = guest.nics.iter().filter_map(|nic| self.engine.counters(nic.nic).cloned()).collect();
+            let Sleeper { name, wakes, not_woken, due, .. } = guest;
+            let not_woken = not_woken + u64::from(due.is_some());
+            self.totals.guests.push(GuestTotals { guest: name, nics, wakes, not_woken });
+        }
+        self.totals
+    }
+
+    fn judge(&mut self, received: Received<'_>, judged: &mut Judged) {
+        let verdicts = self.engine.handle_frame(self.now, &mut self.rng, PORT, received);
+        if verdicts.is_foreign() {
+            self.totals.foreign += 1;
+            self.tally(judged.kind, "foreign");
+        }
+        for (nic, verdict) in verdicts.iter() {
+            self.tally(judged.kind, verdict_name(verdict));
+            let guest = self.by_nic.get(&nic).and_then(|&at| self.guests.get(at));
+            judged.verdicts.push((guest.map(|guest| guest.name.clone()).unwrap_or_default(), verdict));
+        }
+        for notice in self.perform(&mut judged.replies) {
+            if let Notice::Wake { nic, epoch, reason, .. } = notice
+                && let Some(&at) = self.by_nic.get(&nic)
+            {
+                self.asked_to_wake(at, epoch, reason, judged);
+            }
+        }
+    }
+
+    /// A frame is worth waking the guest for.
+    fn asked_to_wake(&mut self, at: usize, epoch: Epoch, reason: WakeReason, judged: &mut Judged) {
+        let Some(guest) = self.guests.get_mut(at) else { return };
+        if epoch != guest.epoch || guest.due.is_some() {
+            return;
+        }
+        let wake =
+            Wake { frame: judged.frame, unix_ns: judged.unix_ns, reason: reason.to_string(), put_off_ms: 0 };
+        let granted = match (&guest.wake, &mut guest.bucket) {
+            (WakePolicy::Never, _) | (_, None) => Err(None),
+            (WakePolicy::Managed | WakePolicy::Always, Some(bucket)) => bucket.take(self.now),
+        };
+        match granted {
+            Ok(()) => {
+                judged.woke.push(guest.name.clone());
+                self.wake(at, wake, &mut judged.replies);
+            }
+            Err(Some(when)) => guest.due = Some((when, wake)),
+            Err(None) => guest.not_woken += 1,
+        }
+    }
+
+    /// Wakes a guest, gives it what is held, and puts it to sleep again, all at this moment.
+    fn wake(&mut self, at: usize, wake: Wake, replies: &mut Vec<Vec<u8>>) {
+        let Some(guest) = self.guests.get_mut(at) else { return };
+        guest.wakes.push(wake);
+        let nics: Vec<NicId> = guest.nics.iter().map(|nic| nic.nic).collect();
+        let epoch = guest.epoch;
+        guest.epoch = epoch.next();
+        self.set_mode(&nics, epoch, Mode::Replay { released: false });
+        self.perform(replies);
+        self.set_mode(&nics, epoch.next(), Mode::Answer);
+        self.perform(replies);
+    }
+
+    /// All guests fall asleep.
+    fn begin(&mut self) {
+        self.begun = true;
+        let mut asleep = Vec::new();
+        for guest in &mut self.guests {
+            guest.bucket = Some(Bucket::full(guest.budget, self.now));
+            for nic in &guest.nics {
+                asleep.push((nic.nic, guest.epoch));
+                let learn = Command::Register(Box::new(nic.clone()));
+                self.engine.handle_command(self.now, &mut self.rng, learn);
+            }
+        }
+        for (nic, epoch) in asleep {
+            self.set_mode(&[nic], epoch, Mode::Answer);
+        }
+        self.perform(&mut Vec::new());
+    }
+
+    /// Does what was due before this frame came, each at its own time.
+    fn catch_up(&mut self, replies: &mut Vec<Vec<u8>>) {
+        let frame_came = self.now;
+        loop {
+            let timer = self.engine.poll_timeout().filter(|&when| when <= frame_came);
+            let waiting =
+                self.guests.iter().enumerate().filter_map(|(at, guest)| Some((guest.due.as_ref()?.0, at)));
+            let wake = waiting.min().filter(|&(when, _)| when <= frame_came);
+            match (timer, wake) {
+                (None, None) => break,
+                (Some(timer), wake) if wake.is_none_or(|(when, _)| timer <= when) => {
+                    self.engine.handle_timeout(timer, &mut self.rng);
+                    self.perform(replies);
+                }
+                (_, Some((when, at))) => self.wake_late(when, at, replies),
+                (Some(_), None) => break,
+            }
+        }
+    }
+
+    /// There is budget now for a wake that waited.
+    fn wake_late(&mut self, when: Instant, at: usize, replies: &mut Vec<Vec<u8>>) {
+        let Some(guest) = self.guests.get_mut(at) else { return };
+        let Some((_, mut wake)) = guest.due.take() else { return };
+        match guest.bucket.as_mut().map(|bucket| bucket.take(when)) {
+            Some(Err(Some(later))) if later > when => guest.due = Some((later, wake)),
+            _ => {
+                let late = when.since(Instant::from_nanos(wake.unix_ns));
+                wake.put_off_ms = u64::try_from(late.as_millis()).unwrap_or(u64::MAX);
+                self.wake(at, wake, replies);
+            }
+        }
+    }
+
+    fn set_mode(&mut self, nics: &[NicId], epoch: Epoch, mode: Mode) {
+        for &nic in nics {
+            self.engine.handle_command(self.now, &mut self.rng, Command::SetMode { nic, epoch, mode });
+        }
+    }
+
+    /// Takes all outputs: replies are collected, deliveries always arrive, notices are returned.
+    fn perform(&mut self, replies: &mut Vec<Vec<u8>>) -> Vec<Notice> {
+        let mut notices = Vec::new();
+        loop {
+            let mut delivered: BTreeMap<(NicId, Epoch), u32> = BTreeMap::new();
+            let mut idle = true;
+            while let Some(output) = self.engine.poll_output() {
+                idle = false;
+                match output {
+                    Output::Transmit { bytes, .. } => replies.push(bytes.to_vec()),
+                    Output::Deliver { nic, epoch, .. } => *delivered.entry((nic, epoch)).or_default() += 1,
+                    Output::Inject { .. } => {}
+                    Output::Notify(notice) => notices.push(notice),
+                }
+            }
+            for ((nic, epoch), count) in delivered {
+                self.engine.handle_done(self.now, Done::Delivered { nic, epoch, count });
+            }
+            if idle {
+                return notices;
+            }
+        }
+    }
+
+    fn count(&mut self, captured: &Captured) {
+        if self.totals.frames == 0 {
+            self.totals.first_unix_ns = captured.unix_ns;
+        }
+        self.totals.frames += 1;
+        self.totals.last_unix_ns = self.totals.last_unix_ns.max(captured.unix_ns);
+        self.totals.cut += u64::from(captured.is_cut());
+    }
+
+    fn tally(&mut self, kind: &'static str, verdict: &'static str) {
+        *self.totals.kinds.entry(kind).or_default().entry(verdict).or_default() += 1;
+    }
+}
+
+impl Totals {
+    /// From the first frame to the latest.
+    #[must_use]
+    pub const fn duration(&self) -> Duration {
+        Duration::from_nanos(self.last_unix_ns.saturating_sub(self.first_unix_ns))
+    }
+}
+
+impl Sleeper {
+    fn new(guest: &Guest, id: GuestId) -> Self {
+        let nics = guest.nics.iter().filter_map(|nic| {
+            Some(NicIdentity {
+                guest: id,
+                nic: NicId(0),
+                port: PORT,
+                mac: nic.mac?,
+                vlan: nic.vlan,
+                addresses: nic.addresses.clone(),
+                groups: nic.groups.clone(),
+                router: false,
+                traffic: guest.policy.traffic.clone(),
+            })
+        });
+        Self {
+            name: guest.name.clone(),
+            nics: nics.collect(),
+            epoch: Epoch(1),
+            wake: guest.policy.wake,
+            budget: guest.policy.wake_budget,
+            bucket: None,
+            due: None,
+            wakes: Vec::new(),
+            not_woken: 0,
+        }
+    }
+}
+
+/// A verdict without its reason, for counting.
+pub(super) const fn verdict_name(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Answer(_) => "answer",
+        Verdict::Absorb => "absorb",
+        Verdict::Hold => "hold",
+        Verdict::HoldAndWake => "hold-and-wake",
+        Verdict::Stub => "stub",
+        Verdict::Drop(_) => "drop",
+    }
+}
+
+/// As the daemon's, but for what a single capture cannot strain: the MTU, as what it shows has
+/// passed its network, and the memory for held frames.
+const fn limits() -> Limits {
+    Limits {
+        held_bytes: 64 << 20,
+        flooded_ring: 64,
+        outbox_bytes: 1 << 20,
+        errors_per_second: 1,
+        echoes_per_second: 100_000,
+        mtu: LONGEST_FRAME,
+    }
+}
+
+/// A cut frame at its length on the wire, the missing part zeros.
+fn fill(captured: &Captured) -> Vec<u8> {
+    let mut bytes = captured.bytes.clone();
+    bytes.resize((captured.original_len as usize).min(LONGEST_FRAME).max(bytes.len()), 0);
+    bytes
+}
+
+#[cfg(test)]
+mod tests;

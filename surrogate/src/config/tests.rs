@@ -1,0 +1,244 @@
+use super::*;
+use crate::policy::traffic::{ClosedPorts, Flooded, Listen};
+
+const WHOLE: &str = r#"
+[daemon]
+state_dir = "/var/lib/surrogate"
+socket    = "/run/surrogate/surrogate.sock"
+metrics   = "127.0.0.1:9180"
+port      = "tap"
+
+[[bridge]]
+name = "br0"
+
+[[hypervisor]]
+name = "local"
+kind = "libvirt"
+uri  = "qemu:///system"
+
+[[hypervisor]]
+name  = "lab"
+kind  = "netns"
+delay = "2s"
+
+[defaults]
+idle_after   = "10m"
+min_awake    = "30s"
+depth        = "pause"
+wake         = "managed"
+idle_cpu     = 2
+idle_packets = 5
+wake_budget  = { burst = 5, per_minute = 10 }
+wake_timeout = "30s"
+hold         = { frames = 4096, bytes = "4MiB", age = "75s" }
+closed_ports = "reset"
+flooded      = "hold"
+
+[[guest]]
+name       = "web1"
+hypervisor = "local"
+bridge     = "br0"
+mac        = "52:54:00:00:00:11"
+addresses  = ["192.0.2.11/24", "2001:db8::11/64"]
+groups     = ["239.1.1.1"]
+listen     = ["tcp/80", "tcp/22", "udp/7", "tcp/7"]
+
+[[guest]]
+name       = "db1"
+hypervisor = "lab"
+netns      = "db1"
+cgroup     = "/sys/fs/cgroup/db1"
+idle_after = "never"
+depth      = "save"
+hold       = { age = "90s" }
+[[guest.nic]]
+bridge    = "br0"
+port      = "vdb1"
+vlan      = 7
+mac       = "52:54:00:00:00:12"
+addresses = ["192.0.2.11/24"]
+[[guest.nic]]
+bridge    = "br0"
+mac       = "52:54:00:00:00:13"
+"#;
+
+#[test]
+fn the_whole_contract_is_read() {
+    let config = Config::parse(WHOLE).unwrap();
+    assert_eq!(config.daemon.socket, Path::new("/run/surrogate/surrogate.sock"));
+    assert_eq!(config.daemon.port, Some(PortKindName::Tap));
+    assert_eq!(config.daemon.metrics, Some("127.0.0.1:9180".parse().unwrap()));
+    assert_eq!(config.hypervisors[1].kind, HypervisorKind::Netns { delay: Duration::from_secs(2) });
+    let web1 = config.guest("web1").unwrap();
+    assert_eq!(web1.nics.len(), 1);
+    assert_eq!(web1.nics[0].addresses.len(), 2);
+    assert_eq!(web1.nics[0].groups, ["239.1.1.1".parse::<IpAddr>().unwrap()]);
+    assert_eq!(web1.policy.idle_after, Some(Duration::from_secs(600)));
+    assert_eq!(web1.policy.traffic.listen, Some(Listen { tcp: vec![7, 22, 80], udp: vec![7] }));
+    let db1 = config.guest("db1").unwrap();
+    assert_eq!((db1.policy.idle_after, db1.policy.depth), (None, Depth::Save));
+    assert_eq!(db1.policy.traffic.hold.age, Duration::from_secs(90));
+    assert_eq!(db1.policy.traffic.hold.frames.get(), 4096, "the other limits stay as in [defaults]");
+    assert_eq!(db1.nics.len(), 2);
+    assert_eq!(db1.nics[0].vlan, Some(7), "web1's address again, in another VLAN: another network");
+    assert_eq!(db1.netns.as_deref(), Some("db1"));
+}
+
+#[test]
+fn the_defaults_are_those_of_the_example() {
+    let text = "[[hypervisor]]\nname='local'\nkind='libvirt'\n[[guest]]\nname='a'\nhypervisor='local'\n";
+    let config = Config::parse(text).unwrap();
+    let example = Config::parse(WHOLE).unwrap();
+    let policy = |config: &Config, name| GuestPolicy {
+        traffic: TrafficPolicy { listen: None, ..config.guest(name).unwrap().policy.traffic.clone() },
+        ..config.guest(name).unwrap().policy.clone()
+    };
+    assert_eq!(policy(&config, "a"), policy(&example, "web1"));
+    assert_eq!(config.daemon.state_dir, example.daemon.state_dir);
+    assert_eq!(config.daemon.socket, example.daemon.socket);
+    assert_eq!(config.hypervisors[0], example.hypervisors[0]);
+    let traffic = &config.guests[0].policy.traffic;
+    assert_eq!((traffic.closed_ports, traffic.flooded), (ClosedPorts::Reset, Flooded::Hold));
+    assert!(config.guests[0].nics.is_empty(), "the hypervisor is to tell");
+}
+
+/// The problems of the whole example after `from` was replaced by `to`.
+fn wrong(from: &str, to: &str) -> Vec<(usize, String)> {
+    assert_eq!(WHOLE.matches(from).count(), 1, "{from:?} stands once");
+    match Config::parse(&WHOLE.replace(from, to)) {
+        Err(ConfigError::Wrong { problems, .. }) => problems,
+        other => panic!("{to:?}: {other:?}"),
+    }
+}
+
+#[test]
+fn what_is_wrong_is_one_line_each_with_what_was_meant() {
+    let age = "hold         = { frames = 4096, bytes = \"4MiB\", age = \"75s\" }";
+    for (from, to, what) in [
+        (
+            "min_awake    =",
+            "min_awak     =",
+            "unknown key `min_awak` in [defaults]: did you mean `min_awake`?",
+        ),
+        ("[defaults]", "[default]", "unknown key `default` in the file: did you mean `defaults`?"),
+        ("groups     =", "cpus       =", "unknown key `cpus` in [[guest]] \"web1\": known are"),
+        (
+            "burst = 5",
+            "bursts = 5",
+            "unknown key `bursts` in `wake_budget` of [defaults]: did you mean `burst`?",
+        ),
+        ("name       = \"db1\"", "name       = \"web1\"", "there are two [[guest]] named \"web1\""),
+        ("00:00:00:12", "00:00:00:11", "MAC 52:54:00:00:00:11 is of both \"web1\" and \"db1\""),
+        ("00:00:00:12", "00:00:00:13", "MAC 52:54:00:00:00:13 is given twice to \"db1\""),
+        ("52:54:00:00:00:11", "53:54:00:00:00:11", "53:54:00:00:00:11 is a group address"),
+        ("52:54:00:00:00:11", "52:54:00:11", "\"52:54:00:11\" is no MAC address"),
+        (
+            "\"192.0.2.11/24\", ",
+            "\"192.0.2.11\", ",
+            "192.0.2.11 has no prefix length: write it as \"192.0.2.11/24\"",
+        ),
+        ("\"192.0.2.11/24\", ", "\"192.0.2.0/24\", ", "192.0.2.0/24 is its network's own address"),
+        ("\"192.0.2.11/24\", ", "\"192.0.2.255/24\", ", "192.0.2.255/24 is its network's broadcast address"),
+        ("vlan      = 7\n", "", "192.0.2.11 is of both \"web1\" and \"db1\""),
+        ("\"2001:db8::11/64\"", "\"192.0.2.11/24\"", "192.0.2.11 is given twice to \"web1\""),
+        (
+            "bridge     = \"br0\"",
+            "bridge     = \"br1\"",
+            "there is no [[bridge]] named \"br1\": did you mean \"br0\"?",
+        ),
+        (
+            "hypervisor = \"lab\"",
+            "hypervisor = \"libvirt\"",
+            "there is no [[hypervisor]] named \"libvirt\": there is",
+        ),
+        ("hypervisor = \"lab\"\n", "", "[[guest]] \"db1\" has no `hypervisor`"),
+        (
+            "netns      = \"db1\"\n",
+            "",
+            "[[guest]] \"db1\" has no `netns`, which its hypervisor \"lab\" needs",
+        ),
+        ("groups     =", "netns      = \"web1\" #", "`netns` is only for a hypervisor of kind = \"netns\""),
+        ("kind  = \"netns\"", "kind  = \"wol\"", "wanted \"libvirt\" or \"netns\", found \"wol\""),
+        ("uri  = ", "delay = \"1s\" # ", "`delay` is only for kind = \"netns\""),
+        ("name = \"br0\"", "name = \"\"", "`name` in [[bridge]]: must not be empty"),
+        ("name = \"br0\"", "name = \"bridge with spaces\"", "can be no interface's name"),
+        ("name       = \"web1\"", "name       = \"\"", "`name` in [[guest]]: must not be empty"),
+        (
+            "\"tcp/22\"",
+            "\"ssh\"",
+            "wanted \"tcp/PORT\" or \"udp/PORT\" with a port from 1 to 65535, found \"ssh\"",
+        ),
+        (
+            "wake_timeout = \"30s\"",
+            "wake_timeout = \"80s\"",
+            "`hold.age` (75s) is shorter than `wake_timeout` (80s)",
+        ),
+        (
+            age,
+            "hold = { age = \"29s\" }",
+            "[defaults]: `hold.age` (29s) is shorter than `wake_timeout` (30s)",
+        ),
+        ("{ age = \"90s\" }", "{ age = \"9s\" }", "[[guest]] \"db1\": `hold.age` (9s) is shorter"),
+        ("idle_after   = \"10m\"", "idle_after   = 10", "wanted a duration with its unit"),
+        ("idle_after   = \"10m\"", "idle_after   = \"0s\"", "must be longer than zero or \"never\""),
+        ("bytes = \"4MiB\"", "bytes = \"4MB\"", "wanted a size, as \"64KiB\", \"4MiB\""),
+        ("burst = 5", "burst = 0", "wanted a whole number above zero, found 0"),
+        ("idle_cpu     = 2", "idle_cpu     = -1", "wanted a number, zero or above, found -1"),
+        ("vlan      = 7", "vlan      = 4095", "wanted a VLAN from 1 to 4094, found 4095"),
+        ("depth      = \"save\"", "depth      = \"deep\"", "wanted \"pause\" or \"save\", found \"deep\""),
+        ("\"239.1.1.1\"", "\"192.0.2.1\"", "wanted a multicast address"),
+        ("[[bridge]]", "[bridge]", "each bridge stands in double brackets, as [[bridge]]"),
+        ("depth      = \"save\"", "bridge     = \"br0\"", "`bridge` stands beside [[guest.nic]]"),
+        ("metrics   = \"127.0.0.1:9180\"", "metrics = 9180", "wanted text in quotes, found 9180"),
+        ("[[bridge]]\n", "[[bridge]\n", "not TOML: "),
+    ] {
+        let found = wrong(from, to);
+        assert!(found.iter().any(|(_, line)| line.contains(what)), "{to}: wanted {what:?} in {found:#?}");
+        assert!(found.iter().all(|(_, line)| !line.contains('\n')), "one line each: {found:?}");
+    }
+}
+
+#[test]
+fn a_single_mistake_is_a_single_problem_at_its_line() {
+    let line = |needle: &str| 1 + WHOLE.lines().position(|line| line.contains(needle)).unwrap();
+    for (from, to) in [
+        ("min_awake    =", "min_awak     ="),
+        ("192.0.2.11/24\", \"2001", "192.0.2.11\", \"2001"),
+        ("{ age = \"90s\" }", "{ age = \"9s\" }"),
+        ("wake         = \"managed\"", "wake         = \"managd\""),
+        ("bridge     = \"br0\"", "bridge     = \"br1\""),
+        ("kind  = \"netns\"", "kind  = 7"),
+    ] {
+        let found = wrong(from, to);
+        assert_eq!(found.first().unwrap().0, line(from), "{from}: {found:?}");
+        assert!(found.len() == 1 || from.starts_with("kind"), "{from}: {found:?}");
+    }
+}
+
+#[test]
+fn everything_wrong_is_said_at_once_in_order_of_the_file() {
+    let text = WHOLE
+        .replace("min_awake    =", "min_awak     =")
+        .replace("52:54:00:00:00:13", "52:54:00:00:00:11")
+        .replace("port      = \"tap\"", "port      = \"tun\"");
+    let Err(error @ ConfigError::Wrong { .. }) = Config::parse(&text) else { panic!() };
+    let lines: Vec<usize> = error
+        .to_string()
+        .lines()
+        .map(|line| line.strip_prefix("line ").unwrap().split(':').next().unwrap().parse().unwrap())
+        .collect();
+    assert_eq!(lines.len(), 3, "{error}");
+    assert!(lines.is_sorted(), "{error}");
+}
+
+#[test]
+fn a_file_error_names_file_and_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("surrogate.toml");
+    let error = Config::load(&path).unwrap_err();
+    assert!(error.to_string().starts_with("cannot read "), "{error}");
+    std::fs::write(&path, "[daemon]\nsokcet = \"/tmp/x\"\n").unwrap();
+    let error = Config::load(&path).unwrap_err().to_string();
+    let wanted = format!("{}:2: unknown key `sokcet` in [daemon]: did you mean `socket`?", path.display());
+    assert_eq!(error, wanted);
+}
