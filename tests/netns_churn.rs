@@ -1,0 +1,101 @@
+//! Sleeps at random moments under traffic: no client may ever fail.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use surrogate_house::clients::{Echo, Ssh, curl};
+use surrogate_house::deadline::pause;
+use surrogate_house::lab::Lab;
+use surrogate_house::until;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+const SLEEPS: u32 = 200;
+
+/// Pauses of irregular length, the same in every run.
+struct Irregular(u64);
+
+impl Irregular {
+    fn pause(&mut self, most: u64) {
+        // Knuth's MMIX generator; the high bits are the good ones.
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        pause(Duration::from_millis((self.0 >> 33) % most));
+    }
+}
+
+#[test]
+fn no_client_fails_over_two_hundred_sleeps_at_random_moments() {
+    let lab = Lab::one_guest();
+    let (network, guest) = (&lab.network, lab.guest());
+    let stop = AtomicBool::new(false);
+    let (pages, lines, words) = (AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(0));
+    let running = || !stop.load(Ordering::Relaxed);
+
+    let (slept, refused) = std::thread::scope(|scope| {
+        // Ends the clients whatever becomes of this thread, or the scope would wait for ever.
+        struct Stop<'s>(&'s AtomicBool);
+        impl Drop for Stop<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let stopping = Stop(&stop);
+        for (seed, client) in [(1, &network.c1), (2, &network.c2)] {
+            let (pages, lines, words) = (&pages, &lines, &words);
+            scope.spawn(move || {
+                let mut irregular = Irregular(seed);
+                while running() {
+                    let page = curl(client, guest.v4).unwrap_or_else(|error| panic!("curl: {error}"));
+                    assert_eq!(page.body, guest.page());
+                    pages.fetch_add(1, Ordering::Relaxed);
+                    irregular.pause(1500);
+                }
+            });
+            scope.spawn(move || {
+                let mut irregular = Irregular(seed + 10);
+                let mut echo = Echo::open(client, guest.v6, PATIENCE).unwrap();
+                while running() {
+                    let line = format!("line {}", lines.fetch_add(1, Ordering::Relaxed));
+                    echo.say(&line).unwrap_or_else(|error| panic!("echo: {line}: {error}"));
+                    irregular.pause(1500);
+                }
+            });
+            scope.spawn(move || {
+                let mut irregular = Irregular(seed + 20);
+                let mut ssh = Ssh::open(client, guest.v4, &guest.ssh_key());
+                while running() {
+                    let word = format!("word {}", words.fetch_add(1, Ordering::Relaxed));
+                    ssh.say(&word, PATIENCE).unwrap_or_else(|error| panic!("ssh: {error}"));
+                    irregular.pause(1500);
+                }
+            });
+        }
+        let mut irregular = Irregular(42);
+        let (mut slept, mut refused) = (0, 0);
+        while slept + refused < SLEEPS {
+            let outcome = lab.daemon.cli(&["sleep", "web1", "--json"]);
+            if outcome.status.success() {
+                slept += 1;
+            } else {
+                // Traffic undid it, and the command said so in one line.
+                assert_eq!(outcome.errors.trim().lines().count(), 1, "{outcome:?}");
+                refused += 1;
+            }
+            irregular.pause(100);
+        }
+        drop(stopping);
+        (slept, refused)
+    });
+    println!(
+        "{slept} sleeps reached, {refused} undone by traffic; {} pages, {} lines, {} words, no failure",
+        pages.load(Ordering::Relaxed),
+        lines.load(Ordering::Relaxed),
+        words.load(Ordering::Relaxed)
+    );
+    assert!(slept >= SLEEPS / 4, "only {slept} of {SLEEPS} sleeps were reached");
+    assert!(pages.load(Ordering::Relaxed) > 20);
+    lab.daemon.wake("web1");
+    until("the guest to be awake", PATIENCE, || lab.daemon.state("web1") == "awake");
+    let counters = &lab.daemon.status("web1")["nics"][0]["counters"];
+    assert_eq!(counters["holding"], 0, "{counters}");
+    lab.daemon.assert_conserved();
+}

@@ -1,0 +1,125 @@
+//! What an operator decides, seen on the wire: ports that are closed, echo, when a guest may sleep.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use surrogate_house::clients::{Pinging, curl};
+use surrogate_house::deadline::{pause, timed};
+use surrogate_house::lab::{LISTEN, Lab};
+use surrogate_house::until;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Nobody listens here, and the configuration says so.
+const CLOSED: u16 = 81;
+
+#[test]
+fn a_closed_port_of_a_sleeper_refuses_at_once_and_does_not_wake_it() {
+    let lab = Lab::one_guest();
+    let guest = lab.guest();
+    lab.daemon.sleep("web1");
+    for address in [guest.v4, guest.v6] {
+        let target = SocketAddr::new(address, CLOSED);
+        let (refused, took) =
+            timed(|| lab.network.c1.enter(|| TcpStream::connect_timeout(&target, PATIENCE)));
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        assert!(took < Duration::from_millis(500), "{took:?}");
+
+        let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = lab.network.c1.enter(|| UdpSocket::bind(any)).unwrap();
+        socket.connect(target).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.send(b"anyone?").unwrap();
+        let unreachable = socket.recv(&mut [0; 16]).unwrap_err();
+        assert_eq!(unreachable.kind(), ErrorKind::ConnectionRefused, "port unreachable, {address}");
+    }
+    assert!(guest.is_frozen());
+    lab.daemon.assert_conserved();
+}
+
+#[test]
+fn a_sleeper_that_runs_udp_echo_goes_on_echoing() {
+    let lab = Lab::one_guest();
+    let guest = lab.guest();
+    lab.daemon.sleep("web1");
+    for address in [guest.v4, guest.v6] {
+        let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = lab.network.c1.enter(|| UdpSocket::bind(any)).unwrap();
+        socket.connect(SocketAddr::new(address, 7)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        for length in [0, 1, 17, 1400] {
+            let sent = vec![0x5a; length];
+            socket.send(&sent).unwrap();
+            let mut back = [0; 2000];
+            let received = socket.recv(&mut back).unwrap();
+            assert_eq!(back[..received], sent[..], "{address}, {length} bytes");
+        }
+    }
+    assert!(guest.is_frozen());
+    lab.daemon.assert_conserved();
+}
+
+#[test]
+fn without_declared_ports_any_syn_wakes_and_the_guest_itself_refuses() {
+    let lab = Lab::new(1, "", "");
+    let guest = lab.guest();
+    lab.daemon.sleep("web1");
+    let target = SocketAddr::new(guest.v4, CLOSED);
+    let refused = lab.network.c1.enter(|| TcpStream::connect_timeout(&target, PATIENCE));
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    until("the guest to be awake", PATIENCE, || lab.daemon.state("web1") == "awake");
+    assert!(!guest.is_frozen());
+    lab.daemon.assert_conserved();
+}
+
+#[test]
+fn a_guest_on_an_isolated_port_is_not_put_to_sleep_and_the_reason_is_told() {
+    let lab = Lab::one_guest();
+    lab.network.hypervisor.bridge("link set dev web1 isolated on");
+    let refused = lab.daemon.cli(&["sleep", "web1"]);
+    assert!(!refused.status.success(), "{refused:?}");
+    assert!(refused.errors.contains("isolated") && refused.errors.trim().lines().count() == 1, "{refused:?}");
+    assert!(!lab.guest().is_frozen());
+    lab.network.hypervisor.bridge("link set dev web1 isolated off");
+    lab.daemon.sleep("web1");
+}
+
+#[test]
+fn a_quiet_guest_falls_asleep_by_itself_and_one_under_traffic_does_not() {
+    let rule = "idle_after = \"1s\"\nmin_awake = \"1s\"\nidle_cpu = 50\nidle_packets = 20";
+    let lab = Lab::new(2, "", &format!("{rule}\n{LISTEN}"));
+    let [quiet, busy] = &lab.guests[..] else { panic!("two guests") };
+    let events = lab.daemon.events();
+    let pinging = Pinging::start(&lab.network.c1, busy.v4, Duration::from_millis(10));
+    events.wait("web1", "asleep", PATIENCE);
+    assert!(quiet.is_frozen());
+    // Twice the time that made the other one sleep.
+    pause(Duration::from_secs(3));
+    assert!(!busy.is_frozen());
+    let pings = pinging.stop();
+    assert!(pings.all_answered(), "{}", pings.text);
+    events.wait("web2", "asleep", PATIENCE);
+
+    let seq = events.last();
+    assert_eq!(curl(&lab.network.c1, quiet.v4).unwrap().body, quiet.page());
+    events.wait_after(seq, "web1", "awake", PATIENCE);
+    events.wait_after(seq, "web1", "asleep", PATIENCE);
+    lab.daemon.assert_conserved();
+}
+
+#[test]
+fn wakes_beyond_the_budget_are_put_off_and_held_frames_wait_for_them() {
+    let lab = Lab::new(1, "", &format!("wake_budget = {{ burst = 1, per_minute = 20 }}\n{LISTEN}"));
+    let guest = lab.guest();
+    let events = lab.daemon.events();
+    lab.daemon.sleep("web1");
+    assert!(curl(&lab.network.c1, guest.v4).unwrap().took < Duration::from_secs(1));
+    until("the guest to be awake", PATIENCE, || lab.daemon.state("web1") == "awake");
+    lab.daemon.sleep("web1");
+    // The next token comes after three seconds; the client sees one slow answer.
+    let page = curl(&lab.network.c1, guest.v4).unwrap();
+    assert_eq!(page.body, guest.page());
+    assert!(page.took > Duration::from_secs(1), "{page:?}");
+    assert!(events.all().iter().any(|event| event.kind == "wake-put-off"), "{:?}", events.all());
+    lab.daemon.assert_conserved();
+}
