@@ -1,0 +1,564 @@
+//! The daemon, as far as it is not pure: performs the lifecycle's orders, carries messages between control
+//! side and packet thread, follows the hypervisor's events, and dies. The decisions are the product's own:
+//! `Engine`, `Lifecycle` and `HostBudget` are the real ones.
+
+use std::collections::VecDeque;
+
+use surrogate::engine::{Command, Engine, Mode, Notice};
+use surrogate::guest::identity::{Epoch, GuestId, NicId, PortId};
+use surrogate::guest::lifecycle::{Action, Intent, Lifecycle, Order, Report, State};
+use surrogate::hypervisor::{Depth, Power};
+use surrogate::policy::budget::{HostBudget, WakeBudget};
+use surrogate::rng::Rng;
+use surrogate::time::Instant;
+use surrogate_wire::Mac;
+
+use crate::bridge::{OurPort, Port};
+use crate::guest::is_asleep;
+use crate::steering::{Step, Then};
+use crate::world::{Event, MAX_NICS, World};
+
+/// One life of the daemon.
+#[derive(Debug)]
+pub struct Daemon {
+    pub incarnation: u32,
+    /// The packet thread's engine, while we have a port.
+    pub engine: Option<Engine>,
+    pub rng: Rng,
+    pub host: HostBudget,
+    cycles: Vec<Cycle>,
+    /// Posted to the packet thread.
+    pub commands: VecDeque<ThreadCommand>,
+    /// The device that deliveries for a NIC go to.
+    pub attached: [Option<u32>; MAX_NICS],
+    /// What the engine was told and heard last: whether it may speak for a NIC, and in which epoch.
+    pub voices: [(bool, Epoch); MAX_NICS],
+    /// The engine said that all is delivered, in the replay that goes on.
+    pub drained: [bool; MAX_NICS],
+    /// Notices arrive in order.
+    pub noticed_until: Instant,
+    pub notices_under_way: u32,
+}
+
+/// What the control side keeps of one guest.
+#[derive(Debug)]
+struct Cycle {
+    lifecycle: Lifecycle,
+    /// Its power is known.
+    known: bool,
+    rested: bool,
+    /// An order that NICs have to confirm, and those that have not.
+    awaiting: Option<(Order, Vec<usize>)>,
+    /// The last order, until it is done.
+    issued: Option<(Order, Instant)>,
+}
+
+/// From the control side to the packet thread.
+#[derive(Debug)]
+pub enum ThreadCommand {
+    Engine(Command),
+    Attach { nic: usize, device: u32 },
+    Detach { nic: usize },
+}
+
+/// What is stored, and survives the daemon.
+#[derive(Clone, Copy, Debug)]
+pub struct Record {
+    epoch: Epoch,
+    depth: Depth,
+    intent: Intent,
+}
+
+impl Daemon {
+    pub const fn nic_id(nic: usize) -> NicId {
+        NicId(nic as u32 + 1)
+    }
+
+    pub fn cycle(&self, guest: usize) -> &Lifecycle {
+        &self.cycles[guest].lifecycle
+    }
+
+    pub fn may_speak(&self, nic: usize) -> bool {
+        self.voices[nic].0
+    }
+
+    pub fn is_drained(&self, nic: usize) -> bool {
+        self.drained[nic]
+    }
+
+    pub fn mode(&self, nic: usize) -> Option<Mode> {
+        self.engine.as_ref()?.mode(Self::nic_id(nic))
+    }
+
+    /// The guest's cycle came to rest once, with the port that we have: what was found then is in order.
+    pub fn has_rested(&self, guest: usize) -> bool {
+        self.cycles[guest].rested
+    }
+
+    pub fn rests(&mut self, guest: usize) {
+        self.cycles[guest].rested = true;
+    }
+
+    /// Nothing of the guest is under way that we know of.
+    pub fn is_at_rest(&self, guest: usize) -> bool {
+        let cycle = &self.cycles[guest];
+        cycle.known
+            && cycle.issued.is_none()
+            && cycle.lifecycle.poll_timeout().is_none()
+            && self.commands.is_empty()
+            && self.notices_under_way == 0
+            && self.engine.is_some()
+    }
+
+    /// When the control side has something to do, for which guest.
+    pub fn cycle_due(&self) -> Option<(Instant, usize)> {
+        let due = |(guest, cycle): (usize, &Cycle)| Some((cycle.lifecycle.poll_timeout()?, guest));
+        self.cycles.iter().enumerate().filter_map(due).min()
+    }
+
+    /// Posts a command; without a thread there is nobody to take it.
+    fn post(&mut self, world: &mut World, command: ThreadCommand) {
+        if self.engine.is_some() {
+            self.commands.push_back(command);
+            world.wake_thread();
+        }
+    }
+
+    fn register(&mut self, world: &mut World, nic: usize) {
+        let identity =
+            world.setup.identity(GuestId(world.nics[nic].guest as u32), nic, &world.nics[nic].station);
+        self.post(world, ThreadCommand::Engine(Command::Register(Box::new(identity))));
+    }
+
+    pub fn set_reachable(&mut self, world: &mut World, reachable: bool) {
+        for guest in 0..self.cycles.len() {
+            self.cycles[guest].lifecycle.set_reachable(world.now, reachable, &mut self.host);
+            self.settle(world, guest);
+        }
+    }
+
+    pub fn cycle_timeout(&mut self, world: &mut World, guest: usize) {
+        self.cycles[guest].lifecycle.handle_timeout(world.now, &mut self.host);
+        self.settle(world, guest);
+    }
+
+    pub fn told(&mut self, world: &mut World, guest: usize, power: Power) {
+        if self.cycles[guest].known {
+            self.cycles[guest].lifecycle.handle_event(world.now, power, &mut self.host);
+            self.settle(world, guest);
+        }
+        if power == Power::Running || !self.cycles[guest].known {
+            world.look(guest, None);
+        }
+    }
+
+    /// A report of the hypervisor's that nobody ordered.
+    pub fn learn(&mut self, world: &mut World, guest: usize, power: Power) {
+        let cycle = &mut self.cycles[guest];
+        if cycle.known {
+            cycle.lifecycle.handle_event(world.now, power, &mut self.host);
+            return self.settle(world, guest);
+        }
+        if is_asleep(power) || !world.has_changes(guest) {
+            return self.first_word(world, guest, power);
+        }
+        // It runs, is gone, or is busy: what a daemon before us changed is put back first.
+        let wait = world.dice.micros(50, 2_000);
+        let incarnation = self.incarnation;
+        world.later(wait, Event::Reconcile { incarnation, guest, then: Then::FirstWord(power) });
+    }
+
+    pub fn first_word(&mut self, world: &mut World, guest: usize, power: Power) {
+        self.cycles[guest].known = true;
+        self.cycles[guest].lifecycle.handle_inspected(world.now, power, &mut self.host);
+        self.settle(world, guest);
+    }
+
+    pub fn done(
+        &mut self,
+        world: &mut World,
+        guest: usize,
+        ticket: u64,
+        result: Result<Option<Power>, String>,
+    ) {
+        let cycle = &mut self.cycles[guest];
+        cycle.awaiting.take_if(|(order, _)| order.ticket == ticket);
+        cycle.issued.take_if(|(order, _)| order.ticket == ticket);
+        let result = result.map(|power| {
+            if let Some(power) = power {
+                cycle.lifecycle.handle_inspected(world.now, power, &mut self.host);
+            }
+        });
+        cycle.lifecycle.handle_done(world.now, ticket, result, &mut self.host);
+        self.settle(world, guest);
+    }
+
+    /// An operator's command, or the idleness rule's.
+    pub fn operate(&mut self, world: &mut World, guest: usize, sleep: bool) {
+        let depth = world.guests[guest].depth;
+        let cycle = &mut self.cycles[guest];
+        if !cycle.known {
+            return;
+        }
+        let begun = if sleep {
+            cycle.lifecycle.sleep(world.now, depth, &mut self.host)
+        } else {
+            cycle.lifecycle.wake(world.now, &mut self.host)
+        };
+        world.say(|_| format!("operator: guest {guest} {}: {begun:?}", if sleep { "sleep" } else { "wake" }));
+        self.settle(world, guest);
+    }
+
+    pub fn notice(&mut self, world: &mut World, notice: Notice) {
+        self.notices_under_way -= 1;
+        let nic = nic_of(&notice).0 as usize - 1;
+        let guest = world.nics[nic].guest;
+        let (now, lifecycle) = (world.now, &mut self.cycles[guest].lifecycle);
+        match notice {
+            Notice::Wake { epoch, reason, .. } => {
+                lifecycle.handle_frame(now, epoch, reason, &mut self.host);
+            }
+            Notice::GuestSpoke { epoch, .. } => lifecycle.handle_guest_spoke(now, epoch, &mut self.host),
+            Notice::Conflict { .. } => {}
+            Notice::BarrierPassed { .. }
+            | Notice::ModeSet { .. }
+            | Notice::Drained { .. }
+            | Notice::Settled { .. } => self.confirmed(world, guest, nic, &notice),
+        }
+        self.settle(world, guest);
+    }
+
+    /// A NIC's part of the order under way is done.
+    fn confirmed(&mut self, world: &mut World, guest: usize, nic: usize, notice: &Notice) {
+        let Some((order, left)) = &mut self.cycles[guest].awaiting else { return };
+        let epoch = match (order.action, *notice) {
+            (Action::Barrier, Notice::BarrierPassed { epoch, .. })
+            | (Action::Mode(Mode::Replay { released: false }), Notice::Drained { epoch, .. })
+            | (Action::Mode(Mode::Replay { released: true }), Notice::Settled { epoch, .. }) => epoch,
+            (Action::Mode(Mode::Replay { .. }), _) => return,
+            (Action::Mode(wanted), Notice::ModeSet { epoch, mode, .. }) if mode == wanted => epoch,
+            _ => return,
+        };
+        if epoch == order.epoch {
+            left.retain(|n| *n != nic);
+            if left.is_empty() {
+                let ticket = order.ticket;
+                self.done(world, guest, ticket, Ok(None));
+            }
+        }
+    }
+
+    /// Performs what the cycle orders, and listens to what it reports.
+    fn settle(&mut self, world: &mut World, guest: usize) {
+        loop {
+            while let Some(report) = self.cycles[guest].lifecycle.poll_report() {
+                world.say(|_| format!("guest {guest}: {report:?}"));
+                let tally = &mut world.ledger.tally;
+                match report {
+                    Report::State(State::Asleep) => tally.sleeps += 1,
+                    Report::State(State::Awake) => tally.wakes += 1,
+                    Report::State(State::Stranded) => tally.stranded += 1,
+                    Report::Aborted(_) => tally.aborted += 1,
+                    _ => {}
+                }
+            }
+            let Some(order) = self.cycles[guest].lifecycle.poll_order() else { return };
+            world.say(|_| format!("guest {guest}: order {} {:?}", order.ticket, order.action));
+            self.check_order(world, guest, &order);
+            self.cycles[guest].issued = Some((order, world.now));
+            self.perform(world, guest, order);
+        }
+    }
+
+    /// One order at a time: the one before is done, or was given up for a reason.
+    fn check_order(&self, world: &mut World, guest: usize, order: &Order) {
+        if let Some((before, since)) = &self.cycles[guest].issued {
+            let given_up = match before.action {
+                // A deadline that the lifecycle set itself.
+                Action::Barrier => world.now.since(*since) >= surrogate::guest::lifecycle::BARRIER_TIMEOUT,
+                Action::Sleep(Depth::Pause) => {
+                    world.now.since(*since) >= surrogate::guest::lifecycle::PAUSE_TIMEOUT
+                }
+                Action::Sleep(Depth::Save) => {
+                    world.now.since(*since) >= surrogate::guest::lifecycle::SAVE_TIMEOUT
+                }
+                Action::Restore | Action::Resume | Action::Inspect => {
+                    world.now.since(*since) >= world.setup.wake_timeout
+                }
+                // A guest that stopped takes no more frames.
+                Action::Mode(Mode::Replay { .. }) => true,
+                _ => false,
+            };
+            if !given_up {
+                let (before, order) = (before.action, order.action);
+                world
+                    .ledger
+                    .fail(format!("guest {guest}: {order:?} is ordered while {before:?} is under way"));
+            }
+        }
+        if order.action == Action::Resume && self.cycles[guest].lifecycle.facts().runs() {
+            world.ledger.fail(format!("guest {guest} is resumed, though it is known to run"));
+        }
+    }
+
+    fn perform(&mut self, world: &mut World, guest: usize, order: Order) {
+        let incarnation = self.incarnation;
+        let ticket = order.ticket;
+        let mut step = |step: Step| {
+            // Our port is looked up when the order is given.
+            let result = if self.engine.is_some() { Ok(()) } else { Err("no surrogate port".to_owned()) };
+            match result {
+                Ok(()) => {
+                    let wait = world.dice.micros(20, 600);
+                    world.later(
+                        wait,
+                        Event::BridgeStep { incarnation, guest, ticket: Some(ticket), step, at: 0 },
+                    );
+                }
+                Err(why) => world.soon(Event::Done { incarnation, guest, ticket, result: Err(why) }),
+            }
+        };
+        match order.action {
+            Action::Record(intent) => {
+                let record =
+                    Record { epoch: order.epoch, depth: self.cycles[guest].lifecycle.depth(), intent };
+                let wait = world.dice.micros(50, 3_000);
+                world.later(wait, Event::Recorded { incarnation, guest, ticket, record });
+            }
+            Action::Mode(Mode::Replay { released: false }) | Action::Barrier => {
+                self.cycles[guest].awaiting = Some((order, world.guests[guest].nics.clone()));
+                let wait = world.dice.micros(20, 500);
+                world.later(wait, Event::Attached { incarnation, guest, ticket });
+            }
+            Action::Mode(_) => self.set_mode(world, guest, order),
+            Action::Steer => step(Step::Steer),
+            Action::TakeFloods => step(Step::TakeFloods),
+            Action::ReturnFloods => step(Step::ReturnFloods),
+            Action::Port { enabled: false } => step(Step::Disable),
+            Action::Port { enabled: true } => step(Step::Enable),
+            Action::Release => step(Step::Release),
+            Action::Forget => {
+                for nic in world.guests[guest].nics.clone() {
+                    self.post(world, ThreadCommand::Engine(Command::Unregister { nic: Self::nic_id(nic) }));
+                    self.post(world, ThreadCommand::Detach { nic });
+                    self.register(world, nic);
+                }
+                let wait = world.dice.micros(50, 2_000);
+                world.later(wait, Event::Reconcile { incarnation, guest, then: Then::Done(ticket) });
+            }
+            Action::Sleep(_) | Action::Restore | Action::Resume if !world.hypervisor.connected => {
+                world.soon(Event::Done { incarnation, guest, ticket, result: Err("not connected".into()) });
+            }
+            Action::Sleep(_) | Action::Restore | Action::Resume => {
+                world.call(incarnation, guest, ticket, order.action);
+            }
+            Action::Inspect => world.look(guest, Some(ticket)),
+        }
+    }
+
+    fn set_mode(&mut self, world: &mut World, guest: usize, order: Order) {
+        let Action::Mode(mode) = order.action else { return };
+        let nics = world.guests[guest].nics.clone();
+        self.cycles[guest].awaiting = Some((order, nics.clone()));
+        for nic in nics {
+            let command = Command::SetMode { nic: Self::nic_id(nic), epoch: order.epoch, mode };
+            self.post(world, ThreadCommand::Engine(command));
+        }
+    }
+
+    /// The guest's ports were looked up; the order goes on.
+    pub fn attached(&mut self, world: &mut World, guest: usize, ticket: u64) {
+        let Some((order, _)) = &self.cycles[guest].awaiting else { return };
+        let order = *order;
+        if order.ticket != ticket {
+            return;
+        }
+        for nic in world.guests[guest].nics.clone() {
+            if let Some(device) = world.nics[nic].tap.as_ref().map(|tap| tap.device) {
+                self.post(world, ThreadCommand::Attach { nic, device });
+                self.post(world, ThreadCommand::Engine(Command::PortReady { nic: Self::nic_id(nic) }));
+            }
+        }
+        if order.action == Action::Barrier {
+            for nic in world.guests[guest].nics.clone() {
+                let command = Command::Barrier { nic: Self::nic_id(nic), epoch: order.epoch };
+                self.post(world, ThreadCommand::Engine(command));
+            }
+        } else {
+            self.set_mode(world, guest, order);
+        }
+    }
+
+    /// A restored guest's new port is flooded to from the start; until the guest runs that only fills it.
+    pub fn port_appeared(&mut self, world: &mut World, nic: usize) {
+        let guest = world.nics[nic].guest;
+        let facts = self.cycles[guest].lifecycle.facts();
+        if facts.floods_taken && facts.power == Power::Saved {
+            let wait = world.dice.micros(20, 600);
+            let (incarnation, step) = (self.incarnation, Step::TakeFloods);
+            world.later(wait, Event::BridgeStep { incarnation, guest, ticket: None, step, at: 0 });
+        }
+    }
+
+    /// Our port on the bridge is there again, after a while.
+    pub fn port_back(&mut self, world: &mut World) {
+        self.open_port(world);
+        for guest in 0..world.guests.len() {
+            self.cycles[guest].rested = false;
+            // Nobody is left to confirm it.
+            if self.cycles[guest].awaiting.take().is_some() {
+                self.cycles[guest].issued = None;
+            }
+            self.cycles[guest].lifecycle.handle_port_lost(world.now, &mut self.host);
+            self.settle(world, guest);
+            world.look(guest, None);
+        }
+    }
+
+    fn open_port(&mut self, world: &mut World) {
+        let seed = world.dice.0.next_u64();
+        self.engine = Some(Engine::new(world.setup.limits.clone(), SERVICE, seed));
+        self.commands.clear();
+        self.voices = Default::default();
+        self.drained = [false; MAX_NICS];
+        self.attached = [None; MAX_NICS];
+        world.bridge.ours = Some(OurPort::default());
+        world.bridge.replace(SERVICE, Port::Surrogate, true);
+        for nic in 0..world.nics.len() {
+            self.register(world, nic);
+        }
+    }
+}
+
+impl World {
+    /// Starts a daemon, which reads what was recorded and asks for all guests.
+    pub fn start_daemon(&mut self) {
+        self.incarnation += 1;
+        let now = self.now;
+        let cycle = |record: &Option<Record>| {
+            let epoch = record.map_or(Epoch(0), |record| record.epoch);
+            (epoch, *record)
+        };
+        let records: Vec<_> = self.journal.records.iter().map(cycle).collect();
+        let cycles = records
+            .into_iter()
+            .enumerate()
+            .map(|(guest, (epoch, record))| {
+                let mut lifecycle = Lifecycle::new(self.setup.policy(self.guests[guest].frozen), epoch, now);
+                if let Some(record) = record {
+                    lifecycle.recall(record.intent, record.depth);
+                }
+                Cycle { lifecycle, known: false, rested: false, awaiting: None, issued: None }
+            })
+            .collect();
+        let mut daemon = Daemon {
+            incarnation: self.incarnation,
+            engine: None,
+            rng: Rng::seeded(self.dice.0.next_u64()),
+            host: HostBudget::new(WakeBudget { burst: 100, per_minute: 600 }, 2, now),
+            cycles,
+            commands: VecDeque::new(),
+            attached: [None; MAX_NICS],
+            voices: Default::default(),
+            drained: [false; MAX_NICS],
+            noticed_until: now,
+            notices_under_way: 0,
+        };
+        self.say(|_| "the daemon starts".to_owned());
+        daemon.open_port(self);
+        self.daemon = Some(daemon);
+        self.hypervisor.connected = true;
+        self.list();
+    }
+
+    /// Asks for all guests, after the connection came up.
+    pub fn list(&mut self) {
+        for guest in 0..self.guests.len() {
+            self.look(guest, None);
+        }
+    }
+
+    /// Kills the daemon. Its port vanishes with the entries, and with what it held.
+    pub fn crash(&mut self) {
+        let Some(daemon) = self.daemon.take() else { return };
+        self.say(|_| "the daemon is killed".to_owned());
+        self.ledger.tally.crashes += 1;
+        self.lose_port(&daemon);
+        self.hypervisor.connected = false;
+        let wait = self.dice.micros(5_000, 2_000_000);
+        self.later(wait, Event::Start);
+    }
+
+    /// Our port vanishes, somebody deleted it; the daemon makes a new one a while later.
+    pub fn port_lost(&mut self) {
+        let Some(mut daemon) = self.daemon.take() else { return };
+        if daemon.engine.is_some() {
+            self.say(|_| "our port is lost".to_owned());
+            self.lose_port(&daemon);
+            daemon.engine = None;
+            daemon.commands.clear();
+            let wait = self.dice.micros(1_000_000, 1_500_000);
+            self.later(wait, Event::PortBack { incarnation: daemon.incarnation });
+        }
+        self.daemon = Some(daemon);
+    }
+
+    fn lose_port(&mut self, daemon: &Daemon) {
+        let held = |nic| {
+            let counters = daemon.engine.as_ref()?.counters(Daemon::nic_id(nic))?;
+            Some(counters.holding)
+        };
+        let held = (0..self.nics.len()).filter_map(held).sum();
+        self.ledger.engine_lost(held);
+        self.bridge.ours = None;
+        self.bridge.remove_port(Port::Surrogate);
+    }
+
+    /// Looks at a guest: for the order with this ticket, or for a reason of the daemon's own.
+    pub fn look(&mut self, guest: usize, ticket: Option<u64>) {
+        let incarnation = self.incarnation;
+        if !self.hypervisor.connected {
+            if let Some(ticket) = ticket {
+                let result = Err("not connected".to_owned());
+                self.soon(Event::Done { incarnation, guest, ticket, result });
+            }
+            return;
+        }
+        if let Some(ticket) = ticket
+            && self.dice.chance(self.faults.call_fails / 2)
+        {
+            let result = Err("made to fail".to_owned());
+            return self.soon(Event::Done { incarnation, guest, ticket, result });
+        }
+        self.guests[guest].domain.looks_under_way += 1;
+        match self.look_takes() {
+            Some((until_read, until_told)) => {
+                self.later(until_read, Event::Looks { incarnation, guest, ticket, until_told });
+            }
+            // It hangs until there is no more trouble.
+            None => self.looks_hung.push(Event::Looks {
+                incarnation,
+                guest,
+                ticket,
+                until_told: self.dice.micros(50, 3_000),
+            }),
+        }
+    }
+}
+
+const fn nic_of(notice: &Notice) -> NicId {
+    match notice {
+        Notice::Wake { nic, .. }
+        | Notice::BarrierPassed { nic, .. }
+        | Notice::ModeSet { nic, .. }
+        | Notice::Drained { nic, .. }
+        | Notice::Settled { nic, .. }
+        | Notice::GuestSpoke { nic, .. }
+        | Notice::Conflict { nic, .. } => *nic,
+    }
+}
+
+/// Our port's name towards the engine.
+pub const PORT: PortId = PortId(0);
+/// Source of the barrier's question.
+pub const SERVICE: Mac = Mac([2, 0, 0, 0, 0, 0xfe]);
