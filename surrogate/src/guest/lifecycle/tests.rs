@@ -1,6 +1,9 @@
 use core::net::{IpAddr, Ipv4Addr};
 
 use super::*;
+use crate::engine::{Mode, WakeReason};
+use crate::hypervisor::{PauseReason, Power};
+use crate::policy::budget::{HostBudget, WakeBudget};
 
 const SYN: WakeReason = WakeReason::TcpSyn { port: 80, from: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 101)) };
 const MS: Duration = Duration::from_millis(1);
