@@ -134,7 +134,7 @@ pub(super) fn processor_time(pids: &[u32]) -> Duration {
 }
 
 /// Signals `pid` if it still is a process of `namespace`.
-fn signal(namespace: NamespaceId, pid: u32, signal: i32) -> io::Result<()> {
+pub(super) fn signal(namespace: NamespaceId, pid: u32, signal: i32) -> io::Result<()> {
     let sent = sys::pidfd_open(pid).and_then(|process| {
         // The number may be another process's since the scan; what the handle is on can be so no more.
         if NamespaceId::of_process(pid) == Some(namespace) {
