@@ -3,7 +3,8 @@
 //!
 //! A process can fork while it is being stopped, and its number can be another's by the time a signal
 //! goes out. So stopping goes on until two scans in a row find nothing that runs, and each signal goes
-//! through a pidfd whose namespace was looked at again.
+//! through a pidfd whose namespace was looked at again. A parent that waits for its child of vfork(2)
+//! heeds no stop before the child has called exec or ended; once that child is stopped it stays put too.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -67,11 +68,13 @@ pub(super) fn stop_all(namespace: NamespaceId, pids: Vec<u32>) -> Result<(), Sto
 fn try_stop_all(namespace: NamespaceId, mut pids: Vec<u32>) -> Result<(), StopError> {
     let deadline = clock::now() + STOP_WITHIN;
     let mut all_stopped_before = false;
+    let mut told = HashSet::new();
     loop {
         if pids.is_empty() {
             return Err(StopError::Empty);
         }
-        let running: Vec<_> = pids.into_iter().filter(|pid| !is_stopped(*pid)).collect();
+        // Who waits for a stopped child was told to stop itself as well, or it would run on with the child.
+        let running = running(&pids, |waiting| told.contains(&waiting));
         let Some(&first) = running.first() else {
             // One scan may have passed the place of a child before its parent stopped forking. A second
             // one cannot: all who could fork were stopped when it began.
@@ -85,6 +88,7 @@ fn try_stop_all(namespace: NamespaceId, mut pids: Vec<u32>) -> Result<(), StopEr
         all_stopped_before = false;
         for pid in running {
             signal(namespace, pid, libc::SIGSTOP)?;
+            told.insert(pid);
         }
         if clock::now() > deadline {
             let (name, state) = name_and_state(first).unwrap_or_default();
@@ -110,14 +114,30 @@ pub(super) fn continue_all(namespace: NamespaceId, pids: Vec<u32>) -> io::Result
         }
         // What a scan can miss is a child of the last fork before its parent was stopped.
         left = in_namespace(namespace)?;
-        left.retain(|pid| !continued.contains(pid) && is_stopped(*pid));
+        left.retain(|pid| !continued.contains(pid) && look(*pid).is_none_or(|seen| seen.is == Is::Stopped));
     }
     Ok(())
 }
 
-/// Whether there are processes among `pids`, and all threads of all of them are stopped.
+/// Whether there are processes among `pids`, and none of their threads can run.
 pub(super) fn all_stopped(pids: &[u32]) -> bool {
-    !pids.is_empty() && pids.iter().all(|pid| is_stopped(*pid))
+    !pids.is_empty() && running(pids, |_| true).is_empty()
+}
+
+/// Those among `pids` that can run. Who waits for a child that cannot run, cannot either, if `heeds` says
+/// that it will stop when the wait is over.
+fn running(pids: &[u32], heeds: impl Fn(u32) -> bool) -> Vec<u32> {
+    let mut seen: Vec<_> = pids.iter().filter_map(|pid| look(*pid)).collect();
+    // From the children to their parents, as deep as they wait for each other.
+    loop {
+        let stopped: HashSet<_> =
+            seen.iter().filter(|seen| seen.is == Is::Stopped).map(|seen| seen.parent).collect();
+        let mut waiting = seen.iter_mut().filter(|seen| seen.is == Is::Waiting && heeds(seen.pid));
+        let Some(parent) = waiting.find(|waiting| stopped.contains(&waiting.pid)) else { break };
+        parent.is = Is::Stopped;
+    }
+    seen.retain(|seen| seen.is != Is::Stopped);
+    seen.iter().map(|seen| seen.pid).collect()
 }
 
 /// Processor time of `pids` and of those of their children that have ended.
@@ -149,15 +169,37 @@ pub(super) fn signal(namespace: NamespaceId, pid: u32, signal: i32) -> io::Resul
     }
 }
 
-/// Whether every thread of `pid` is stopped, dead, or gone.
-fn is_stopped(pid: u32) -> bool {
-    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return true };
-    threads.flatten().all(|thread| {
-        fs::read_to_string(thread.path().join("stat"))
-            .ok()
-            .and_then(|stat| state_of(&stat))
-            .is_none_or(|state| matches!(state, 'T' | 't' | 'Z' | 'X'))
-    })
+/// A process at one moment.
+struct Seen {
+    pid: u32,
+    parent: u32,
+    is: Is,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Is {
+    /// Every thread is stopped or dead.
+    Stopped,
+    /// No thread runs, and at least one waits uninterruptibly: for a disk, or for its child of vfork(2).
+    Waiting,
+    Running,
+}
+
+/// `None`: it is gone.
+fn look(pid: u32) -> Option<Seen> {
+    let mut is = Is::Stopped;
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
+        // A thread that has ended meanwhile does not run.
+        let stat = fs::read_to_string(thread.path().join("stat")).ok();
+        match stat.and_then(|stat| state_of(&stat)) {
+            None | Some('T' | 't' | 'Z' | 'X') => {}
+            Some('D') if is != Is::Running => is = Is::Waiting,
+            Some(_) => is = Is::Running,
+        }
+    }
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let parent = after_name(&stat)?.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(Seen { pid, parent, is })
 }
 
 fn name_and_state(pid: u32) -> Option<(String, char)> {
