@@ -28,7 +28,7 @@ pub struct Facts {
     /// A call of ours that outlived its deadline and may yet return, whatever it does then.
     pub stuck: Option<Action>,
     /// What was heard while a call or question of ours was under way.
-    pub heard: Option<Power>,
+    pub heard: Heard,
     /// The hypervisor call of this transition failed.
     pub call_failed: bool,
     /// Standing in is to end in `Stranded`.
@@ -47,6 +47,41 @@ pub struct Unsure {
     pub port: bool,
 }
 
+/// Words about a guest's power that came in while a call or question of ours was under way. Events and answers
+/// overtake each other, so the last word is not the newest: two that differ tell only that it must be asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Heard {
+    /// None.
+    #[default]
+    Nothing,
+    /// One, perhaps several times.
+    Word(Power),
+    /// Several that contradict each other.
+    Contradictory,
+}
+
+impl Heard {
+    /// Adds a word. A save begins with a pause for its job, so while one of ours is under way (`saving`) what
+    /// follows that pause does not contradict it.
+    pub(super) fn hear(&mut self, power: Power, saving: bool) {
+        *self = match *self {
+            Self::Nothing => Self::Word(power),
+            Self::Word(before) if before == power => Self::Word(power),
+            Self::Word(Power::Paused(PauseReason::Busy)) if saving => Self::Word(power),
+            Self::Word(_) | Self::Contradictory => Self::Contradictory,
+        };
+    }
+
+    /// Forgets it. Says whether it contradicted `power`.
+    pub(super) fn take_against(&mut self, power: Power) -> bool {
+        match core::mem::take(self) {
+            Self::Nothing => false,
+            Self::Word(heard) => heard != power,
+            Self::Contradictory => true,
+        }
+    }
+}
+
 impl Default for Facts {
     fn default() -> Self {
         Self {
@@ -60,7 +95,7 @@ impl Default for Facts {
             intent: None,
             doubted: false,
             stuck: None,
-            heard: None,
+            heard: Heard::Nothing,
             call_failed: false,
             stranded: false,
         }

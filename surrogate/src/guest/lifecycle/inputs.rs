@@ -125,23 +125,28 @@ impl Lifecycle {
     /// what we know only makes us fall silent and ask.
     pub fn handle_event(&mut self, now: Instant, power: Power, host: &mut HostBudget) {
         if self.hypervisor_call_pending() || self.is_pending(Action::Inspect) {
-            self.facts.heard = Some(power);
+            self.hear(power);
         } else if power != self.facts.power {
             self.doubt(now, host);
         }
+    }
+
+    fn hear(&mut self, power: Power) {
+        let saving = self.is_pending(Action::Sleep(Depth::Save));
+        self.facts.heard.hear(power, saving);
     }
 
     /// The hypervisor was asked, and this is the guest's power.
     pub fn handle_inspected(&mut self, now: Instant, power: Power, host: &mut HostBudget) {
         if self.hypervisor_call_pending() {
             // What a call under way comes to is said by its completion.
-            self.facts.heard = Some(power);
+            self.hear(power);
             return;
         }
         let before = self.facts.power;
         self.facts.power = power;
         // The answer may be older than what was heard since the question: ask again.
-        self.facts.doubted = self.facts.heard.take().is_some_and(|heard| heard != power);
+        self.facts.doubted = self.facts.heard.take_against(power);
         match self.state {
             _ if matches!(power, Power::Off | Power::Gone) && self.state != State::Awake => {
                 self.forget(now, host);

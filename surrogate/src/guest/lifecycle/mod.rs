@@ -40,7 +40,7 @@ use std::collections::VecDeque;
 pub use contract::{
     Action, CommandRefused, CyclePolicy, Intent, Order, Report, State, WakeCause, WakePolicy,
 };
-pub use facts::{Facts, Unsure};
+pub use facts::{Facts, Heard, Unsure};
 
 use self::plan::Direction;
 use crate::guest::identity::Epoch;

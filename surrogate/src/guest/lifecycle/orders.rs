@@ -2,8 +2,8 @@
 
 use super::plan::{self, Direction, Next};
 use super::{
-    Action, BACK_OFF, BARRIER_TIMEOUT, Lifecycle, Order, PAUSE_TIMEOUT, Pending, REDO, Report, SAVE_TIMEOUT,
-    State, WakeCause,
+    Action, BACK_OFF, BARRIER_TIMEOUT, Heard, Lifecycle, Order, PAUSE_TIMEOUT, Pending, REDO, Report,
+    SAVE_TIMEOUT, State, WakeCause,
 };
 use crate::engine::Mode;
 use crate::hypervisor::Depth;
@@ -75,7 +75,7 @@ impl Lifecycle {
             self.facts.stranded = false;
         }
         // A word that contradicts what the call came to was late, or came after it: ask.
-        if is_hypervisor_call(action) && self.facts.heard.take().is_some_and(|p| p != self.facts.power) {
+        if is_hypervisor_call(action) && self.facts.heard.take_against(self.facts.power) {
             self.facts.doubted = true;
         }
         self.reports.push_back(Report::Done(action));
@@ -86,7 +86,7 @@ impl Lifecycle {
         self.facts.unsure_of(action);
         match action {
             Action::Sleep(_) | Action::Restore | Action::Resume => {
-                self.facts.heard = None;
+                self.facts.heard = Heard::Nothing;
                 self.facts.call_failed = true;
                 self.facts.doubted = true;
             }
@@ -118,7 +118,7 @@ impl Lifecycle {
             self.stuck = Some(order);
             self.facts.stuck = Some(order.action);
         }
-        self.facts.doubted = self.facts.heard.take().is_some_and(|heard| heard != self.facts.power);
+        self.facts.doubted = self.facts.heard.take_against(self.facts.power);
         self.reports.push_back(Report::Failed(format!(
             "{}: the hypervisor call has not returned in time; nothing more is asked of this guest until it does",
             order.action.name()

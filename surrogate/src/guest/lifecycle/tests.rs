@@ -588,6 +588,36 @@ fn an_answer_older_than_an_event_is_asked_for_again() {
 }
 
 #[test]
+fn an_old_answer_does_not_cover_an_event_that_came_before_it() {
+    let mut b = Bench::asleep();
+    b.hold_at = Some(Action::Inspect);
+    b.event(Power::Running);
+    let asked = b.outstanding.take().expect("it asks");
+    // It was looked at twice; then somebody resumed it; then both answers come.
+    b.event(Power::Running);
+    b.event(Power::Paused(PauseReason::User));
+    b.cycle.handle_inspected(b.now, Power::Paused(PauseReason::User), &mut b.host);
+    b.hold_at = None;
+    b.power = Power::Running;
+    b.cycle.handle_done(b.now, asked.ticket, Ok(()), &mut b.host);
+    assert_eq!(b.cycle.facts().mode, Mode::Hold { flooded: true }, "not a word until it is sure");
+    b.run();
+    assert_eq!(b.cycle.state(), State::Awake);
+}
+
+#[test]
+fn the_pause_that_a_save_begins_with_is_no_contradiction() {
+    let mut b = Bench::awake();
+    b.hold_at = Some(Action::Sleep(Depth::Save));
+    b.sleep(Depth::Save);
+    b.event(Power::Paused(PauseReason::Busy));
+    b.event(Power::Saved);
+    b.let_go();
+    assert_eq!(b.cycle.state(), State::Asleep);
+    assert!(!b.done.contains(&Action::Inspect), "{:?}", b.done);
+}
+
+#[test]
 fn a_guest_started_while_it_was_being_forgotten_is_known_to_run() {
     let mut b = Bench::asleep();
     b.hold_at = Some(Action::Forget);
