@@ -6,10 +6,11 @@ use std::net::IpAddr;
 
 use smoltcp::wire::{ArpPacket, EthernetProtocol, Ipv4Packet, Ipv6Packet};
 use surrogate::io::capture::Captured;
+use surrogate::policy::traffic::Listen;
 use surrogate_wire::Mac;
 
 use crate::mac_at;
-use crate::said::{About, What, said, split};
+use crate::said::{About, Port, What, said, served, split};
 
 /// A host of a capture.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +19,8 @@ pub struct Host {
     pub vlan: Option<u16>,
     pub addresses: BTreeSet<IpAddr>,
     pub router: bool,
+    /// The ports it serves, for one that was seen to refuse what came to another.
+    pub listen: Option<Listen>,
 }
 
 impl Host {
@@ -27,11 +30,16 @@ impl Host {
     }
 }
 
-/// Those that answered ARP, neighbour solicitations or echo, with the addresses they answered for. For
-/// a router that is every host behind it that answered: on this link it has their addresses.
+/// Those that answered ARP, neighbour solicitations or echo, or refused a SYN or a datagram, with the
+/// addresses they did it for. For a router that is every host behind it that answered: on this link it has
+/// their addresses.
 pub fn answering(frames: &[Captured]) -> Vec<Host> {
     let mut hosts: BTreeMap<Mac, Host> = BTreeMap::new();
+    let mut ports: BTreeMap<Mac, Ports> = BTreeMap::new();
     for frame in frames {
+        if let (Some(mac), Some(port)) = (mac_at(&frame.bytes, 6), served(&frame.bytes)) {
+            ports.entry(mac).or_default().served.insert(port);
+        }
         let Some(answer) = said(&frame.bytes) else { continue };
         let mac = answer.envelope.src;
         let address = match (&answer.about, &answer.what) {
@@ -40,6 +48,7 @@ pub fn answering(frames: &[Captured]) -> Vec<Host> {
             (About::Arp { address, .. }, _) => *address,
             (About::Neighbour { target, .. }, _) => *target,
             (About::Echo { host, .. }, _) => *host,
+            (About::Syn { host, .. } | About::Datagram { host, .. }, _) => host.0,
         };
         if !mac.is_unicast() || address.is_multicast() || address.is_unspecified() {
             continue;
@@ -49,8 +58,43 @@ pub fn answering(frames: &[Captured]) -> Vec<Host> {
         host.vlan = vlan(&answer.envelope.tags);
         host.router |= matches!(answer.what, What::Advertisement { router: true, .. });
         host.addresses.insert(address);
+        let ports = ports.entry(mac).or_default();
+        match (&answer.about, &answer.what) {
+            (About::Syn { host, .. }, _) => _ = ports.refused.insert(Port::Tcp(host.1)),
+            (About::Datagram { host, .. }, What::PortUnreachable { .. }) => {
+                ports.refused.insert(Port::Udp(host.1));
+            }
+            (About::Datagram { .. }, _) => ports.echoes = true,
+            _ => {}
+        }
+    }
+    for (mac, host) in &mut hosts {
+        host.listen = ports.get(mac).and_then(Ports::listen);
     }
     hosts.into_values().collect()
+}
+
+/// What was seen of a host's ports.
+#[derive(Default)]
+struct Ports {
+    served: BTreeSet<Port>,
+    refused: BTreeSet<Port>,
+    /// It runs UDP echo.
+    echoes: bool,
+}
+
+impl Ports {
+    /// To be declared of a host of which nothing could be compared otherwise.
+    fn listen(&self) -> Option<Listen> {
+        let mut listen = Listen::default();
+        for port in self.served.difference(&self.refused) {
+            match port {
+                Port::Tcp(port) => listen.tcp.push(*port),
+                Port::Udp(port) => listen.udp.push(*port),
+            }
+        }
+        (self.echoes || !self.refused.is_empty()).then_some(listen)
+    }
 }
 
 /// The `most` stations that were sent most, with the addresses they had most. A router has those of the
@@ -86,7 +130,7 @@ pub fn busiest(frames: &[Captured], most: usize) -> Vec<Host> {
         let mut addresses: Vec<(IpAddr, usize)> = station.addresses.into_iter().collect();
         addresses.sort_by_key(|&(address, count)| (Reverse(count), address));
         let addresses = addresses.into_iter().take(ADDRESSES).map(|(address, _)| address).collect();
-        Host { mac, vlan: station.vlan, addresses, router: false }
+        Host { mac, vlan: station.vlan, addresses, router: false, listen: None }
     };
     stations.into_iter().take(most).map(host).collect()
 }

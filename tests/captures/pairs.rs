@@ -2,6 +2,7 @@
 //! differs as docs/packet-policy.md does.
 
 use surrogate::io::capture::Captured;
+use surrogate::responder::udp_echo::would_loop;
 use surrogate_wire::Mac;
 
 use crate::said::{About, Asked, Said, What, asked, said};
@@ -13,8 +14,16 @@ const PATIENCE_NS: u64 = 2_000_000_000;
 #[derive(Default)]
 pub struct Pairs {
     open: Vec<Question>,
-    pub compared: usize,
+    compared: Vec<Pair>,
     differences: Vec<(&'static str, String)>,
+}
+
+/// A question and its answer, by their places in the capture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pair {
+    pub kind: &'static str,
+    pub question: usize,
+    pub answer: usize,
 }
 
 /// A question that the real host has not answered yet.
@@ -49,10 +58,10 @@ impl Pairs {
         match &question.ours {
             None => {
                 let what = format!("frame {n} answers frame {}, and we did not", question.frame);
-                self.differences.push((missing(&question.asked), what));
+                self.differences.push((missing(&question.asked, &theirs), what));
             }
             Some(ours) => {
-                self.compared += 1;
+                self.compared.push(Pair { kind: kind(&theirs), question: question.frame, answer: n });
                 for name in differ(&question.asked, ours, &theirs) {
                     let what = format!("frame {n}: theirs {theirs:?}, ours {ours:?}");
                     self.differences.push((name, what));
@@ -61,12 +70,12 @@ impl Pairs {
         }
     }
 
-    /// All differences, by name.
-    pub fn differences(mut self) -> Vec<(&'static str, String)> {
+    /// What was compared, and all differences by name.
+    pub fn end(mut self) -> (Vec<Pair>, Vec<(&'static str, String)>) {
         for question in std::mem::take(&mut self.open) {
             self.unanswered(&question);
         }
-        self.differences
+        (self.compared, self.differences)
     }
 
     fn unanswered(&mut self, question: &Question) {
@@ -126,10 +135,50 @@ fn differ(question: &Asked, ours: &Said, theirs: &Said) -> Vec<&'static str> {
                 names.push("unlisted: echo data");
             }
         }
+        (What::UdpEcho { data }, What::UdpEcho { data: their_data }) => {
+            if data != their_data {
+                names.push("unlisted: echo data");
+            }
+        }
+        (
+            What::Reset { seq, window, payload },
+            What::Reset { seq: their_seq, window: their_window, payload: their_payload },
+        ) => {
+            if (seq, payload) != (their_seq, their_payload) {
+                names.push("unlisted: reset");
+            }
+            if window != their_window {
+                names.push("rst-window");
+            }
+        }
+        (What::PortUnreachable { quote }, What::PortUnreachable { quote: theirs }) => {
+            if !quote.starts_with(theirs) && !theirs.starts_with(quote) {
+                names.push("unlisted: quote");
+            } else if quote != theirs {
+                names.push("unreachable-quote");
+            }
+        }
         _ => names.push("unlisted: kind"),
     }
     names
 }
+
+/// What an answer is called in a census; [`KINDS`] has all.
+fn kind(answer: &Said) -> &'static str {
+    match (&answer.what, &answer.about) {
+        (What::Arp { .. }, _) => "ARP",
+        (What::Advertisement { .. }, _) => "ND",
+        (What::Echo { .. }, About::Echo { host, .. }) if host.is_ipv4() => "ICMPv4 echo",
+        (What::Echo { .. }, _) => "ICMPv6 echo",
+        (What::UdpEcho { .. }, _) => "UDP echo",
+        (What::Reset { .. }, _) => "TCP reset",
+        (What::PortUnreachable { .. }, _) => "port unreachable",
+    }
+}
+
+/// All kinds of answers.
+pub const KINDS: [&str; 7] =
+    ["ARP", "ND", "ICMPv4 echo", "ICMPv6 echo", "UDP echo", "TCP reset", "port unreachable"];
 
 /// Whether tags are the same but for their priorities.
 fn same_vlans(ours: &[u8], theirs: &[u8]) -> bool {
@@ -138,10 +187,12 @@ fn same_vlans(ours: &[u8], theirs: &[u8]) -> bool {
 }
 
 /// The name for an answer that the host gave and we did not.
-fn missing(question: &Asked) -> &'static str {
-    match question.about {
+fn missing(question: &Asked, theirs: &Said) -> &'static str {
+    match (&question.about, &theirs.what) {
         _ if question.forged => "arp-forged",
-        About::Echo { host, .. } if host.is_multicast() || !question.unicast => "echo-group",
+        (About::Echo { host, .. }, _) if host.is_multicast() || !question.unicast => "echo-group",
+        (About::Datagram { peer: (_, port), .. }, What::UdpEcho { .. }) if would_loop(*port) => "echo-loop",
+        (_, What::PortUnreachable { .. }) => "unreachable-limit",
         _ => "unlisted: no answer of ours",
     }
 }

@@ -1,10 +1,11 @@
-//! Questions and answers of ARP, neighbour discovery and echo, read with a parser that is not ours.
+//! Questions and answers of ARP, neighbour discovery, echo and closed ports, read with a parser that is not
+//! ours.
 
 use std::net::IpAddr;
 
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetProtocol, Icmpv4Message, Icmpv4Packet, Icmpv6Message,
-    Icmpv6Packet, IpProtocol, Ipv4Packet, Ipv6Packet, NdiscNeighborFlags, NdiscRepr,
+    Icmpv6Packet, IpProtocol, Ipv4Packet, Ipv6Packet, NdiscNeighborFlags, NdiscRepr, TcpPacket, UdpPacket,
 };
 use surrogate_wire::Mac;
 
@@ -27,7 +28,14 @@ pub enum About {
     Neighbour { target: IpAddr, to: IpAddr },
     /// Echo between them.
     Echo { host: IpAddr, peer: IpAddr, identifier: u16, sequence: u16 },
+    /// A SYN from `peer`; `ack` acknowledges it.
+    Syn { host: End, peer: End, ack: u32 },
+    /// A UDP datagram from `peer`.
+    Datagram { host: End, peer: End },
 }
+
+/// Address and port.
+pub type End = (IpAddr, u16);
 
 /// A question.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +61,9 @@ pub enum What {
     Arp { sha: Mac, tha: Mac },
     Advertisement { from: IpAddr, router: bool, solicited: bool, overrides: bool, link_layer: Option<Mac> },
     Echo { data: Vec<u8> },
+    UdpEcho { data: Vec<u8> },
+    Reset { seq: u32, window: u16, payload: usize },
+    PortUnreachable { quote: Vec<u8> },
 }
 
 /// The frame taken apart: addressing, type, payload.
@@ -83,13 +94,7 @@ pub fn asked(bytes: &[u8], host: Mac) -> Option<Asked> {
             }
             _ => return None,
         },
-        EthernetProtocol::Ipv4 => {
-            let (src, dst, icmp) = icmpv4(payload)?;
-            match (icmp.msg_type(), icmp.msg_code()) {
-                (Icmpv4Message::EchoRequest, 0) => echo(dst, src, icmp.echo_ident(), icmp.echo_seq_no()),
-                _ => return None,
-            }
-        }
+        EthernetProtocol::Ipv4 => asked_over_ipv4(payload)?,
         EthernetProtocol::Ipv6 => {
             let (src, dst, icmp) = icmpv6(payload)?;
             match icmp.msg_type() {
@@ -124,14 +129,7 @@ pub fn said(bytes: &[u8]) -> Option<Said> {
             }
             _ => return None,
         },
-        EthernetProtocol::Ipv4 => {
-            let (src, dst, icmp) = icmpv4(payload)?;
-            if icmp.msg_type() != Icmpv4Message::EchoReply {
-                return None;
-            }
-            let about = echo(src, dst, icmp.echo_ident(), icmp.echo_seq_no());
-            (about, What::Echo { data: icmp.data().to_vec() })
-        }
+        EthernetProtocol::Ipv4 => said_over_ipv4(payload)?,
         EthernetProtocol::Ipv6 => {
             let (src, dst, icmp) = icmpv6(payload)?;
             match icmp.msg_type() {
@@ -147,6 +145,79 @@ pub fn said(bytes: &[u8]) -> Option<Said> {
     };
     Some(Said { about, envelope, what })
 }
+
+fn asked_over_ipv4(payload: &[u8]) -> Option<About> {
+    Some(match over_ipv4(payload)? {
+        (src, dst, OverIpv4::Icmp(icmp)) => match (icmp.msg_type(), icmp.msg_code()) {
+            (Icmpv4Message::EchoRequest, 0) => echo(dst, src, icmp.echo_ident(), icmp.echo_seq_no()),
+            _ => return None,
+        },
+        (src, dst, OverIpv4::Tcp(tcp)) if tcp.syn() && !tcp.ack() => {
+            let ack = tcp.seq_number() + 1 + tcp.payload().len();
+            About::Syn {
+                host: (dst, tcp.dst_port()),
+                peer: (src, tcp.src_port()),
+                ack: ack.0.cast_unsigned(),
+            }
+        }
+        (src, dst, OverIpv4::Udp(udp)) => {
+            About::Datagram { host: (dst, udp.dst_port()), peer: (src, udp.src_port()) }
+        }
+        _ => return None,
+    })
+}
+
+fn said_over_ipv4(payload: &[u8]) -> Option<(About, What)> {
+    Some(match over_ipv4(payload)? {
+        (src, dst, OverIpv4::Icmp(icmp)) => match (icmp.msg_type(), icmp.msg_code()) {
+            (Icmpv4Message::EchoReply, _) => {
+                let about = echo(src, dst, icmp.echo_ident(), icmp.echo_seq_no());
+                (about, What::Echo { data: icmp.data().to_vec() })
+            }
+            (Icmpv4Message::DstUnreachable, PORT_UNREACHABLE) => {
+                let quote = icmp.data();
+                let about = asked_over_ipv4(quote)?;
+                // A port that somebody else says is closed.
+                let own = matches!(about, About::Datagram { host, peer } if (host.0, peer.0) == (src, dst));
+                own.then_some((about, What::PortUnreachable { quote: quote.to_vec() }))?
+            }
+            _ => return None,
+        },
+        // Number zero: it refuses a SYN (RFC 9293 3.10.7.1).
+        (src, dst, OverIpv4::Tcp(tcp)) if tcp.rst() && tcp.ack() && tcp.seq_number().0 == 0 => {
+            let ack = tcp.ack_number().0.cast_unsigned();
+            let about = About::Syn { host: (src, tcp.src_port()), peer: (dst, tcp.dst_port()), ack };
+            (about, What::Reset { seq: 0, window: tcp.window_len(), payload: tcp.payload().len() })
+        }
+        (src, dst, OverIpv4::Udp(udp)) if udp.src_port() == ECHO => {
+            let about = About::Datagram { host: (src, ECHO), peer: (dst, udp.dst_port()) };
+            (about, What::UdpEcho { data: udp.payload().to_vec() })
+        }
+        _ => return None,
+    })
+}
+
+/// The port that the sender of a frame serves: it accepts a connection there, or sent a datagram from it.
+pub fn served(bytes: &[u8]) -> Option<Port> {
+    let (_, EthernetProtocol::Ipv4, payload) = split(bytes)? else { return None };
+    match over_ipv4(payload)? {
+        (_, _, OverIpv4::Tcp(tcp)) if tcp.syn() && tcp.ack() => Some(Port::Tcp(tcp.src_port())),
+        (_, _, OverIpv4::Udp(udp)) => Some(Port::Udp(udp.src_port())),
+        _ => None,
+    }
+}
+
+/// A port of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Port {
+    Tcp(u16),
+    Udp(u16),
+}
+
+/// ICMP code of an unreachable (RFC 792).
+const PORT_UNREACHABLE: u8 = 3;
+/// The port of UDP echo (RFC 862).
+const ECHO: u16 = 7;
 
 fn advertisement(src: IpAddr, dst: IpAddr, icmp: &Icmpv6Packet<&[u8]>) -> Option<(About, What)> {
     let NdiscRepr::NeighborAdvert { flags, target_addr, lladdr } = NdiscRepr::parse(icmp).ok()? else {
@@ -181,13 +252,26 @@ fn arp(payload: &[u8]) -> Option<(ArpOperation, Mac, IpAddr, Mac, IpAddr)> {
     Some((operation, Mac(sha.0), spa.into(), Mac(tha.0), tpa.into()))
 }
 
-fn icmpv4(payload: &[u8]) -> Option<(IpAddr, IpAddr, Icmpv4Packet<&[u8]>)> {
+/// What is in an IPv4 packet that is no fragment.
+enum OverIpv4<'a> {
+    Icmp(Icmpv4Packet<&'a [u8]>),
+    Tcp(TcpPacket<&'a [u8]>),
+    Udp(UdpPacket<&'a [u8]>),
+}
+
+fn over_ipv4(payload: &[u8]) -> Option<(IpAddr, IpAddr, OverIpv4<'_>)> {
     let ip = Ipv4Packet::new_checked(payload).ok()?;
-    if ip.next_header() != IpProtocol::Icmp || ip.frag_offset() != 0 || ip.more_frags() {
+    if ip.frag_offset() != 0 || ip.more_frags() {
         return None;
     }
-    let (src, dst) = (ip.src_addr(), ip.dst_addr());
-    Some((src.into(), dst.into(), Icmpv4Packet::new_checked(part(payload, &ip)).ok()?))
+    let inside = part(payload, &ip);
+    let inside = match ip.next_header() {
+        IpProtocol::Icmp => OverIpv4::Icmp(Icmpv4Packet::new_checked(inside).ok()?),
+        IpProtocol::Tcp => OverIpv4::Tcp(TcpPacket::new_checked(inside).ok()?),
+        IpProtocol::Udp => OverIpv4::Udp(UdpPacket::new_checked(inside).ok()?),
+        _ => return None,
+    };
+    Some((ip.src_addr().into(), ip.dst_addr().into(), inside))
 }
 
 /// The payload at the length of the packet, borrowed from the frame.

@@ -57,7 +57,7 @@ impl Sleepers {
                     .collect(),
                 groups: Vec::new(),
                 router: host.router,
-                traffic: TrafficPolicy::default(),
+                traffic: TrafficPolicy { listen: host.listen.clone(), ..TrafficPolicy::default() },
             };
             sleepers.nics.push(identity.nic);
             sleepers.command(Command::Register(Box::new(identity)));
