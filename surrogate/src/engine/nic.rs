@@ -1,5 +1,7 @@
 //! What the engine keeps of one NIC: who it is, its mode, what is held and what was told.
 
+use core::net::IpAddr;
+
 use super::contract::Mode;
 use super::counters::Counters;
 use super::hold::Queue;
@@ -46,20 +48,29 @@ impl Nic {
         }
     }
 
-    /// Replaces what is known of it; mode, counters and held frames stay.
+    /// Replaces what is known of it; mode, counters, held frames and the time of each defence stay.
     pub(super) fn learn(&mut self, identity: NicIdentity) {
-        self.defended = vec![None; identity.addresses.len()];
+        self.defended = identity.addresses.iter().map(|held| self.last_defence(held.address)).collect();
         self.identity = identity;
     }
 
     /// Whether `address` may be defended at `now` (RFC 5227 2.4 b); if so, it was.
-    pub(super) fn defend(&mut self, now: Instant, address: core::net::IpAddr) -> bool {
-        let at = self.identity.addresses.iter().position(|a| a.address == address);
-        let Some(last) = at.and_then(|at| self.defended.get_mut(at)) else { return false };
+    pub(super) fn defend(&mut self, now: Instant, address: IpAddr) -> bool {
+        let Some(last) = self.place_of(address).and_then(|at| self.defended.get_mut(at)) else {
+            return false;
+        };
         let may = last.is_none_or(|last| now.since(last) >= DEFEND_INTERVAL);
         // A conflict soon after one that was not defended is no better than the second one.
         *last = Some(now);
         may
+    }
+
+    fn last_defence(&self, address: IpAddr) -> Option<Instant> {
+        *self.defended.get(self.place_of(address)?)?
+    }
+
+    fn place_of(&self, address: IpAddr) -> Option<usize> {
+        self.identity.addresses.iter().position(|held| held.address == address)
     }
 
     /// Its frames that arrive now are ours to handle.

@@ -3,7 +3,7 @@
 use core::net::Ipv4Addr;
 
 use surrogate::engine::{Answered, Command, DropReason, Mode, Notice, Verdict, WakeReason};
-use surrogate::guest::identity::{Epoch, GuestId};
+use surrogate::guest::identity::{Epoch, GuestId, InterfaceAddress};
 use surrogate_wire::{Frame, Mac, Packet, Received, TcpFlags, VlanTag, arp as arp_op};
 
 use crate::frames::*;
@@ -107,6 +107,20 @@ fn an_address_is_defended_once_in_ten_seconds() {
     assert_eq!(s.notices(), [conflict(false), wake]);
     // A quarrel that goes on is not defended again.
     assert_eq!(s.at_ms(29_000).verdict(&claim), Some(Verdict::HoldAndWake));
+}
+
+#[test]
+fn what_is_learned_of_a_nic_does_not_begin_its_defence_anew() {
+    let mut s = Scenario::one_asleep();
+    let claim =
+        arp(between(Mac::BROADCAST, THIEF.mac()), arp_op::REPLY, THIEF.mac(), GUEST.v4(), CLIENT.v4());
+    assert_eq!(s.verdict(&claim), Some(Verdict::Answer(Answered::ArpDefence)));
+    // The hypervisor was asked again and told of one more address, which stands before the others.
+    let mut identity = GUEST.identity();
+    identity.addresses.insert(0, InterfaceAddress { address: THIEF.v6().into(), prefix_len: 64 });
+    s.command(Command::Register(Box::new(identity)));
+    assert_eq!(s.at_ms(9_999).verdict(&claim), Some(Verdict::HoldAndWake));
+    assert_eq!(s.at_ms(19_999).verdict(&claim), Some(Verdict::Answer(Answered::ArpDefence)));
 }
 
 #[test]
