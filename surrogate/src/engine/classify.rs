@@ -9,15 +9,15 @@ use core::net::IpAddr;
 
 use surrogate_wire::icmpv6::{ALL_NODES, ECHO_REPLY as ECHO_REPLY_6};
 use surrogate_wire::{
-    Arp, Frame, Icmpv4, Icmpv6, Icmpv6Body, Malformed, Packet, Tcp, TcpFlags, Transport, Udp, arp, icmpv4,
-    protocol,
+    Arp, Frame, Icmpv4, Icmpv6, Icmpv6Body, Mac, Malformed, Packet, Tcp, TcpFlags, Transport, Udp, arp,
+    icmpv4, protocol,
 };
 
 use super::contract::{Mode, WakeReason};
 use super::hold::Class;
-use super::magic;
 use super::noise::is_noise;
 use super::verdict::DropReason;
+use super::view::View;
 use crate::guest::identity::NicIdentity;
 use crate::policy::traffic::{ClosedPorts, Flooded};
 use crate::responder::{arp as arp_responder, ndisc, udp_echo};
@@ -45,7 +45,7 @@ pub(super) enum Decision {
         /// The address.
         address: IpAddr,
         /// Who claims it.
-        by: surrogate_wire::Mac,
+        by: Mac,
     },
     /// Known noise.
     Absorb,
@@ -70,21 +70,16 @@ pub(super) enum Responder {
 
 /// What `nic`, asleep, owes for a frame.
 #[must_use]
-pub(super) fn classify(
-    nic: &NicIdentity,
-    reach: Reach,
-    frame: &Frame<'_>,
-    packet: Result<&Packet<'_>, Malformed>,
-    mtu: usize,
-) -> Decision {
-    let decision = match (reach, packet) {
+pub(super) fn classify(nic: &NicIdentity, reach: Reach, view: View<'_, '_>, mtu: usize) -> Decision {
+    let frame = view.frame;
+    let decision = match (reach, view.packet) {
         (Reach::Flooded, Err(_)) => Decision::Foreign,
         (_, Err(why)) => Decision::Drop(reason(why)),
         (Reach::OtherVlan, Ok(_)) => {
             Decision::Hold(Some(WakeReason::Frame { ethertype: frame.ethertype, from: frame.src }))
         }
-        (Reach::Unicast, Ok(packet)) => unicast(nic, frame, packet, mtu),
-        (Reach::Flooded, Ok(packet)) => flooded(nic, frame, packet),
+        (Reach::Unicast, Ok(packet)) => unicast(nic, view, packet, mtu),
+        (Reach::Flooded, Ok(packet)) => flooded(nic, view, packet),
     };
     match decision {
         Decision::Foreign => Decision::Foreign,
@@ -146,16 +141,17 @@ fn class_of_segment(tcp: &Tcp<'_>) -> Class {
 
 // Unicast: the frame came to the guest's own MAC.
 
-fn unicast(nic: &NicIdentity, frame: &Frame<'_>, packet: &Packet<'_>, mtu: usize) -> Decision {
-    if magic::target(frame, packet) == Some(nic.mac) {
+fn unicast(nic: &NicIdentity, view: View<'_, '_>, packet: &Packet<'_>, mtu: usize) -> Decision {
+    if view.called == Some(nic.mac) {
         return Decision::Hold(Some(WakeReason::MagicPacket));
     }
+    let frame = view.frame;
     match packet {
         Packet::Arp(arp) => unicast_arp(nic, frame, packet, arp),
         // Spanning tree and its like: nothing waits for an answer.
         Packet::Llc => Decision::Hold(None),
         Packet::Other(_) => only_the_guest_knows(frame),
-        Packet::Ipv4(..) | Packet::Ipv6(..) => unicast_ip(nic, frame, packet, mtu),
+        Packet::Ipv4(..) | Packet::Ipv6(..) => unicast_ip(nic, view, packet, mtu),
     }
 }
 
@@ -173,7 +169,8 @@ fn unicast_arp(nic: &NicIdentity, frame: &Frame<'_>, packet: &Packet<'_>, arp: &
     }
 }
 
-fn unicast_ip(nic: &NicIdentity, frame: &Frame<'_>, packet: &Packet<'_>, mtu: usize) -> Decision {
+fn unicast_ip(nic: &NicIdentity, view: View<'_, '_>, packet: &Packet<'_>, mtu: usize) -> Decision {
+    let frame = view.frame;
     let (Some((src, dst)), Some(transport)) = (packet.addresses(), packet.transport()) else {
         return Decision::Drop(DropReason::Malformed);
     };
@@ -192,7 +189,7 @@ fn unicast_ip(nic: &NicIdentity, frame: &Frame<'_>, packet: &Packet<'_>, mtu: us
     }
     if is_group(nic, dst) {
         // A bridge or access point may turn multicast into unicast; nobody's answer hangs on it.
-        return match flooded(nic, frame, packet) {
+        return match flooded(nic, view, packet) {
             Decision::Foreign => Decision::Hold(None),
             other => other,
         };
@@ -298,14 +295,14 @@ const fn only_the_guest_knows(frame: &Frame<'_>) -> Decision {
 
 // Flooded: the guest is one of many, and concerned only where an address or group of its own is meant.
 
-fn flooded(nic: &NicIdentity, frame: &Frame<'_>, packet: &Packet<'_>) -> Decision {
-    if magic::target(frame, packet).is_some_and(|called| called == nic.mac) {
+fn flooded(nic: &NicIdentity, view: View<'_, '_>, packet: &Packet<'_>) -> Decision {
+    if view.called == Some(nic.mac) {
         return Decision::Hold(Some(WakeReason::MagicPacket));
     }
     match packet {
         Packet::Arp(arp) => flooded_arp(nic, packet, arp),
         Packet::Llc | Packet::Other(_) => Decision::Foreign,
-        Packet::Ipv4(..) | Packet::Ipv6(..) => flooded_ip(nic, frame, packet),
+        Packet::Ipv4(..) | Packet::Ipv6(..) => flooded_ip(nic, view, packet),
     }
 }
 
@@ -326,14 +323,14 @@ fn flooded_arp(nic: &NicIdentity, packet: &Packet<'_>, arp: &Arp) -> Decision {
     }
 }
 
-fn flooded_ip(nic: &NicIdentity, frame: &Frame<'_>, packet: &Packet<'_>) -> Decision {
+fn flooded_ip(nic: &NicIdentity, view: View<'_, '_>, packet: &Packet<'_>) -> Decision {
     let (Some((src, dst)), Some(transport)) = (packet.addresses(), packet.transport()) else {
         return Decision::Foreign;
     };
     if let Transport::Icmpv6(icmp) = transport
         && is_neighbour(icmp)
     {
-        return flooded_discovery(nic, frame, packet, icmp);
+        return flooded_discovery(nic, view.frame, packet, icmp);
     }
     let joined = nic.groups.contains(&dst);
     if !joined && !is_group(nic, dst) {
@@ -349,7 +346,7 @@ fn flooded_ip(nic: &NicIdentity, frame: &Frame<'_>, packet: &Packet<'_>) -> Deci
         Transport::Icmpv4(_) | Transport::Icmpv6(_) => Decision::Absorb,
         // A connection cannot be opened with a group (RFC 9293 3.9.2.3).
         Transport::Tcp(_) => Decision::Foreign,
-        Transport::Udp(udp) => flooded_udp(nic, frame, packet, udp, src, joined),
+        Transport::Udp(udp) => flooded_udp(nic, view.called, udp, src, joined),
         Transport::Fragment { .. } | Transport::Other(_) if joined => {
             by_policy(nic, WakeReason::Ip { protocol: transport.protocol(), from: src })
         }
@@ -362,8 +359,7 @@ fn flooded_ip(nic: &NicIdentity, frame: &Frame<'_>, packet: &Packet<'_>) -> Deci
 
 fn flooded_udp(
     nic: &NicIdentity,
-    frame: &Frame<'_>,
-    packet: &Packet<'_>,
+    called: Option<Mac>,
     udp: &Udp<'_>,
     from: IpAddr,
     joined: bool,
@@ -378,7 +374,7 @@ fn flooded_udp(
         return Decision::Absorb;
     }
     // Somebody else is called.
-    if magic::target(frame, packet).is_some() {
+    if called.is_some() {
         return Decision::Foreign;
     }
     if joined || declared.unwrap_or(true) {

@@ -9,10 +9,9 @@ use core::hash::BuildHasher;
 use core::net::IpAddr;
 
 use surrogate_wire::icmpv6::ALL_NODES;
-use surrogate_wire::{
-    FlowKey, Frame, Icmpv6Body, Mac, Malformed, Packet, Received, Tags, TcpFlags, Transport,
-};
+use surrogate_wire::{FlowKey, Frame, Icmpv6Body, Mac, Packet, Received, Tags, TcpFlags, Transport};
 
+use super::Engine;
 use super::classify::{Decision, Reach, Responder, class_of, classify, in_mode};
 use super::contract::{Mode, Notice, WakeReason};
 use super::hold::{Admission, Arrival};
@@ -20,19 +19,11 @@ use super::limiter::Limited;
 use super::outbox::{Full, Way};
 use super::twin::Twin;
 use super::verdict::{Answered, DropReason, Verdict, Verdicts};
+use super::view::View;
 use super::wake::Once;
-use super::{Engine, magic};
 use crate::guest::table::{Lan, Place};
 use crate::responder::{self, announce, barrier, tcp_reset, unreachable};
 use crate::time::Instant;
-
-/// A frame and what was read of it.
-#[derive(Clone, Copy)]
-pub(super) struct View<'v, 'f> {
-    pub(super) received: &'v Received<'f>,
-    pub(super) frame: &'v Frame<'f>,
-    pub(super) packet: Result<&'v Packet<'f>, Malformed>,
-}
 
 /// Whom a flooded frame may concern.
 enum Concerned {
@@ -58,7 +49,7 @@ impl Engine {
         }
         if is_group(frame.dst) {
             let packet = Packet::parse(&frame, received.offload);
-            let view = View { received, frame: &frame, packet: packet.as_ref().map_err(|why| *why) };
+            let view = View::new(received, &frame, &packet);
             self.flood(now, lan, view, None, &mut verdicts);
             return verdicts;
         }
@@ -71,7 +62,7 @@ impl Engine {
         nic.delivery.quiet_since = now;
         let id = nic.identity.nic;
         let packet = Packet::parse(&frame, received.offload);
-        let view = View { received, frame: &frame, packet: packet.as_ref().map_err(|why| *why) };
+        let view = View::new(received, &frame, &packet);
         if let Some(verdict) = self.consider(now, place, reach(here, frame.tags), view, false) {
             verdicts.push(id, verdict);
         }
@@ -149,7 +140,7 @@ impl Engine {
                 (a, b) => one(a.or(b)),
             };
         }
-        if let Some(called) = magic::target(view.frame, packet) {
+        if let Some(called) = view.called {
             return one(self.table.mac(lan, called).and_then(|(place, here)| here.then_some(place)));
         }
         let (Some((_, dst)), Some(transport)) = (packet.addresses(), packet.transport()) else {
@@ -186,7 +177,7 @@ impl Engine {
         if !nic.stands() {
             return None;
         }
-        let wanted = classify(&nic.identity, reach, view.frame, view.packet, self.limits.mtu);
+        let wanted = classify(&nic.identity, reach, view, self.limits.mtu);
         let verdict = match in_mode(nic.mode, reach, wanted) {
             Decision::Foreign => return None,
             Decision::Absorb => Verdict::Absorb,
@@ -364,8 +355,7 @@ impl Engine {
             let received = Received::plain(bytes);
             if let Ok(frame) = Frame::parse(&received) {
                 let packet = Packet::parse(&frame, received.offload);
-                let view =
-                    View { received: &received, frame: &frame, packet: packet.as_ref().map_err(|why| *why) };
+                let view = View::new(&received, &frame, &packet);
                 if let Some((place, here)) = addressee {
                     self.outbox.retract();
                     self.consider(now, place, reach(here, frame.tags), view, true);

@@ -31,6 +31,7 @@ mod outbox;
 mod replay;
 mod twin;
 pub mod verdict;
+mod view;
 mod wake;
 
 use std::collections::VecDeque;

@@ -8,11 +8,12 @@ use surrogate_wire::{Frame, Packet, Received};
 
 use super::classify::{Decision, Reach, classify};
 use super::contract::{Command, Mode, Notice, WakeReason};
-use super::dispatch::{View, reach};
+use super::dispatch::reach;
 use super::hold::HeldFrame;
 use super::nic::Nic;
 use super::outbox::Way;
 use super::verdict::{DropReason, Verdict};
+use super::view::View;
 use super::wake::Once;
 use super::{Engine, NicId};
 use crate::guest::identity::{Epoch, NicIdentity};
@@ -167,13 +168,13 @@ impl Engine {
     ) -> Verdict {
         let Ok(frame) = Frame::parse(received) else { return Verdict::Drop(DropReason::Malformed) };
         let packet = Packet::parse(&frame, received.offload);
-        let view = View { received, frame: &frame, packet: packet.as_ref().map_err(|why| *why) };
+        let view = View::new(received, &frame, &packet);
         let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut) else {
             return Verdict::Hold;
         };
         let here = frame.tags.vid().unwrap_or(0) == nic.identity.vlan.unwrap_or(0);
         let reach = if held.flooded { Reach::Flooded } else { reach(here, frame.tags) };
-        match classify(&nic.identity, reach, &frame, view.packet, self.limits.mtu) {
+        match classify(&nic.identity, reach, view, self.limits.mtu) {
             // Its identity changed meanwhile.
             Decision::Foreign | Decision::Absorb => Verdict::Absorb,
             Decision::Drop(why) => Verdict::Drop(why),
