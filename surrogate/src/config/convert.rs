@@ -12,7 +12,8 @@ use super::file::{DaemonSection, File, GuestSection, HypervisorSection, NicSecti
 use super::reader::{At, nearest};
 use super::value::{Kind, Transport};
 use super::{
-    Bridge, Config, Daemon, Guest, GuestPolicy, HypervisorConfig, HypervisorKind, Nic, WakeBudget, WakePolicy,
+    Bridge, Config, Daemon, Guest, GuestPolicy, HypervisorConfig, HypervisorKind, Nic, WakeBudget, WakeLimit,
+    WakePolicy,
 };
 use crate::guest::identity::Mac;
 use crate::hypervisor::Depth;
@@ -33,6 +34,13 @@ fn daemon(section: DaemonSection) -> Daemon {
         socket: section.socket.map_or_else(|| PathBuf::from("/run/surrogate/surrogate.sock"), |at| at.value),
         metrics: section.metrics.map(|at| at.value),
         port: section.port.map(|at| at.value),
+        wake_limit: WakeLimit {
+            budget: WakeBudget {
+                burst: or(section.wake_limit.burst.as_ref(), 100),
+                per_minute: or(section.wake_limit.per_minute.as_ref(), 600),
+            },
+            at_once: or(section.wake_limit.at_once.as_ref(), 8),
+        },
     }
 }
 

@@ -32,6 +32,15 @@ pub(super) struct DaemonSection {
     pub(super) socket: Option<At<PathBuf>>,
     pub(super) metrics: Option<At<SocketAddr>>,
     pub(super) port: Option<At<PortKindName>>,
+    pub(super) wake_limit: WakeLimitKeys,
+}
+
+/// `wake_limit` of `[daemon]`.
+#[derive(Default)]
+pub(super) struct WakeLimitKeys {
+    pub(super) burst: Option<At<u32>>,
+    pub(super) per_minute: Option<At<u32>>,
+    pub(super) at_once: Option<At<u32>>,
 }
 
 /// `[[hypervisor]]`.
@@ -111,6 +120,15 @@ fn daemon(section: &mut Section<'_, '_>) -> DaemonSection {
         socket: section.take("socket", value::socket_path),
         metrics: section.take("metrics", value::socket_address),
         port: section.take("port", value::port_kind),
+        wake_limit: section.table("wake_limit", wake_limit).map(|at| at.value).unwrap_or_default(),
+    }
+}
+
+fn wake_limit(section: &mut Section<'_, '_>) -> WakeLimitKeys {
+    WakeLimitKeys {
+        burst: section.take("burst", value::count),
+        per_minute: section.take("per_minute", value::count),
+        at_once: section.take("at_once", value::count),
     }
 }
 

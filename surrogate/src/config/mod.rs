@@ -50,6 +50,17 @@ pub struct Daemon {
     pub metrics: Option<SocketAddr>,
     /// The kind of surrogate port; `None`: the measured default.
     pub port: Option<PortKindName>,
+    /// What wakes by traffic all guests of the host share.
+    pub wake_limit: WakeLimit,
+}
+
+/// How much waking a host bears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WakeLimit {
+    /// How often traffic may wake guests, all together.
+    pub budget: WakeBudget,
+    /// Wakes under way at once; at least 1.
+    pub at_once: u32,
 }
 
 /// The kinds of surrogate port that can be asked for.

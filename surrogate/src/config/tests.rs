@@ -7,6 +7,7 @@ state_dir = "/var/lib/surrogate"
 socket    = "/run/surrogate/surrogate.sock"
 metrics   = "127.0.0.1:9180"
 port      = "tap"
+wake_limit = { burst = 100, per_minute = 600, at_once = 8 }
 
 [[bridge]]
 name = "br0"
@@ -96,10 +97,21 @@ fn the_defaults_are_those_of_the_example() {
     assert_eq!(policy(&config, "a"), policy(&example, "web1"));
     assert_eq!(config.daemon.state_dir, example.daemon.state_dir);
     assert_eq!(config.daemon.socket, example.daemon.socket);
+    assert_eq!(config.daemon.wake_limit, example.daemon.wake_limit);
     assert_eq!(config.hypervisors[0], example.hypervisors[0]);
     let traffic = &config.guests[0].policy.traffic;
     assert_eq!((traffic.closed_ports, traffic.flooded), (ClosedPorts::Reset, Flooded::Hold));
     assert!(config.guests[0].nics.is_empty(), "the hypervisor is to tell");
+}
+
+#[test]
+fn each_part_of_the_hosts_wake_limit_may_be_given_alone() {
+    let config = Config::parse("[daemon]\nwake_limit = { at_once = 2 }\n").unwrap();
+    let budget = WakeBudget { burst: 100, per_minute: 600 };
+    assert_eq!(config.daemon.wake_limit, WakeLimit { budget, at_once: 2 });
+    let config = Config::parse("[daemon.wake_limit]\nburst = 3\nper_minute = 1\n").unwrap();
+    let budget = WakeBudget { burst: 3, per_minute: 1 };
+    assert_eq!(config.daemon.wake_limit, WakeLimit { budget, at_once: 8 });
 }
 
 /// The problems of the whole example after `from` was replaced by `to`.
@@ -126,6 +138,19 @@ fn what_is_wrong_is_one_line_each_with_what_was_meant() {
             "burst = 5",
             "bursts = 5",
             "unknown key `bursts` in `wake_budget` of [defaults]: did you mean `burst`?",
+        ),
+        (
+            "at_once = 8",
+            "at_onec = 8",
+            "unknown key `at_onec` in `wake_limit` of [daemon]: did you mean `at_once`?",
+        ),
+        ("at_once = 8", "at_once = 0", "wanted a whole number above zero, found 0"),
+        ("burst = 100", "burst = -1", "wanted a whole number above zero, found -1"),
+        ("per_minute = 600", "per_minute = \"many\"", "wanted a whole number above zero, found"),
+        (
+            "{ burst = 100, per_minute = 600, at_once = 8 }",
+            "600",
+            "`wake_limit` in [daemon]: wanted a table, as { ... }",
         ),
         ("name       = \"db1\"", "name       = \"web1\"", "there are two [[guest]] named \"web1\""),
         ("00:00:00:12", "00:00:00:11", "MAC 52:54:00:00:00:11 is of both \"web1\" and \"db1\""),

@@ -20,7 +20,7 @@ use crate::io::driver::{self, PortConfig, PortKind};
 use crate::io::journal::{Journal, JournalError};
 use crate::io::netlink::{self, Netlink};
 use crate::io::steering::Steering;
-use crate::policy::budget::{HostBudget, WakeBudget};
+use crate::policy::budget::HostBudget;
 use crate::time::Duration;
 
 /// Why the daemon cannot run. Each is one line that says what to do.
@@ -52,9 +52,6 @@ pub enum DaemonError {
     },
 }
 
-/// Wakes of a whole host by traffic: this many at once, this many a minute, this many under way.
-const HOST_WAKES: WakeBudget = WakeBudget { burst: 100, per_minute: 600 };
-const WAKES_AT_ONCE: u32 = 8;
 /// How long until links are followed again after that failed.
 const WATCH_RETRY: Duration = Duration::from_secs(1);
 /// How long a killed daemon may take to let go of the journal, and how often to look.
@@ -198,6 +195,7 @@ fn build(
             backlog: std::collections::VecDeque::new(),
         })
         .collect();
+    let wakes = config.daemon.wake_limit;
     Ok(Control {
         guests,
         bridges,
@@ -205,7 +203,7 @@ fn build(
         steering,
         journal,
         events,
-        host: HostBudget::new(HOST_WAKES, WAKES_AT_ONCE, now),
+        host: HostBudget::new(wakes.budget, wakes.at_once, now),
         next_nic: 0,
         outbox,
         seed: clock::unix_ms(),

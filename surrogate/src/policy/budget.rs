@@ -60,9 +60,15 @@ impl Bucket {
         let Some(earn) = self.earning_time() else {
             return if self.tokens > 0 { Ok(()) } else { Err(None) };
         };
-        while self.tokens < self.budget.burst && now.since(self.since) >= earn {
-            self.tokens += 1;
-            self.since = self.since + earn;
+        let missing = self.budget.burst.saturating_sub(self.tokens);
+        let earned = now.since(self.since).as_nanos() / earn.as_nanos().max(1);
+        match u32::try_from(earned) {
+            Ok(earned) if earned < missing => {
+                self.tokens += earned;
+                self.since = self.since + earn.saturating_mul(earned);
+            }
+            // While it is full, nothing is earned.
+            _ => self.tokens = self.budget.burst,
         }
         if self.tokens > 0 { Ok(()) } else { Err(Some(self.since + earn)) }
     }
@@ -148,6 +154,25 @@ mod tests {
             assert_eq!(b.take(later), Ok(()));
         }
         assert_eq!(b.take(later), Err(Some(later + SECOND)));
+    }
+
+    #[test]
+    fn earning_takes_no_longer_however_large_the_burst_and_the_rate() {
+        let mut b = bucket(u32::MAX, u32::MAX);
+        b.tokens = 0;
+        let later = Instant::ZERO + 3600 * SECOND;
+        assert_eq!((b.ready(later), b.tokens), (Ok(()), u32::MAX));
+    }
+
+    #[test]
+    fn what_is_earned_in_part_is_not_lost() {
+        let mut b = bucket(5, 10);
+        for _ in 0..5 {
+            assert_eq!(b.take(Instant::ZERO), Ok(()));
+        }
+        assert_eq!(b.take(Instant::ZERO + 17 * SECOND), Ok(()));
+        assert_eq!(b.take(Instant::ZERO + 17 * SECOND), Ok(()));
+        assert_eq!(b.take(Instant::ZERO + 17 * SECOND), Err(Some(Instant::ZERO + 18 * SECOND)));
     }
 
     #[test]
