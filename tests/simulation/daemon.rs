@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use surrogate::engine::{Command, Engine, Mode, Notice};
+use surrogate::engine::{Command, Engine, Mode, Notice, spoof};
 use surrogate::guest::identity::{Epoch, GuestId, NicId, PortId};
 use surrogate::guest::lifecycle::{Action, Intent, Lifecycle, Order, Report, State};
 use surrogate::hypervisor::{Depth, Power};
@@ -31,13 +31,39 @@ pub struct Daemon {
     pub commands: VecDeque<ThreadCommand>,
     /// The device that deliveries for a NIC go to.
     pub attached: [Option<u32>; MAX_NICS],
-    /// What the engine was told and heard last: whether it may speak for a NIC, and in which epoch.
-    pub voices: [(bool, Epoch); MAX_NICS],
+    /// What the engine was told and heard last.
+    pub voices: [Voice; MAX_NICS],
     /// The engine said that all is delivered, in the replay that goes on.
     pub drained: [bool; MAX_NICS],
     /// Notices arrive in order.
     pub noticed_until: Instant,
     pub notices_under_way: u32,
+}
+
+/// Whether the engine may speak for a NIC.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Voice {
+    pub may_speak: bool,
+    pub epoch: Epoch,
+    /// A frame in the guest's own name came since it was told to speak.
+    pub heard: bool,
+    /// None need silence it before.
+    pub deaf_until: Instant,
+}
+
+impl Voice {
+    /// A mode was commanded. To answer again after a frame in the guest's name says that this one lied.
+    pub fn commanded(&mut self, now: Instant, epoch: Epoch, mode: Mode) {
+        self.may_speak = mode == Mode::Answer;
+        if epoch > self.epoch {
+            self.heard = false;
+            self.deaf_until = now;
+        } else if self.may_speak && self.heard {
+            self.heard = false;
+            self.deaf_until = now + spoof::LONGEST;
+        }
+        self.epoch = epoch;
+    }
 }
 
 /// What the control side keeps of one guest.
@@ -79,7 +105,7 @@ impl Daemon {
     }
 
     pub fn may_speak(&self, nic: usize) -> bool {
-        self.voices[nic].0
+        self.voices[nic].may_speak
     }
 
     pub fn is_drained(&self, nic: usize) -> bool {
@@ -219,7 +245,7 @@ impl Daemon {
                 lifecycle.handle_frame(now, epoch, reason, &mut self.host);
             }
             Notice::GuestSpoke { epoch, .. } => lifecycle.handle_guest_spoke(now, epoch, &mut self.host),
-            Notice::Conflict { .. } => {}
+            Notice::Conflict { .. } | Notice::Spoofed { .. } => {}
             Notice::BarrierPassed { .. }
             | Notice::ModeSet { .. }
             | Notice::Drained { .. }
@@ -554,6 +580,7 @@ const fn nic_of(notice: &Notice) -> NicId {
         | Notice::Drained { nic, .. }
         | Notice::Settled { nic, .. }
         | Notice::GuestSpoke { nic, .. }
+        | Notice::Spoofed { nic, .. }
         | Notice::Conflict { nic, .. } => *nic,
     }
 }

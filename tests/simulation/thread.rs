@@ -6,7 +6,7 @@ use surrogate::time::Instant;
 use surrogate_wire::{Mac, Received};
 
 use crate::bridge::Port;
-use crate::daemon::{Daemon, PORT, ThreadCommand};
+use crate::daemon::{Daemon, PORT, ThreadCommand, Voice};
 use crate::frames::Frame;
 use crate::world::{Event, MAX_NICS, World};
 
@@ -62,8 +62,12 @@ impl Daemon {
         let mut before = [None; MAX_NICS];
         for (nic, mode) in before.iter_mut().enumerate().take(world.nics.len()) {
             *mode = engine.mode(Self::nic_id(nic));
-            // One speaker at a time.
-            self.voices[nic].0 &= frame.src() != world.nics[nic].station.mac;
+            // One speaker at a time, unless such a frame was a lie a moment ago.
+            let voice = &mut self.voices[nic];
+            if voice.may_speak && frame.src() == world.nics[nic].station.mac {
+                voice.heard = true;
+                voice.may_speak = world.now < voice.deaf_until;
+            }
         }
         let verdicts = engine.handle_frame(world.now, &mut self.rng, PORT, Received::plain(&frame.bytes));
         world.say(|_| {
@@ -85,13 +89,13 @@ impl Daemon {
                     Command::SetMode { nic, epoch, mode } => {
                         let nic = nic.0 as usize - 1;
                         let voice = &mut self.voices[nic];
-                        if *epoch >= voice.1 {
+                        if *epoch >= voice.epoch {
                             self.drained[nic] &= matches!(mode, Mode::Replay { .. });
-                            *voice = (*mode == Mode::Answer, *epoch);
+                            voice.commanded(world.now, *epoch, *mode);
                         }
                     }
                     Command::Unregister { nic } => {
-                        self.voices[nic.0 as usize - 1] = (false, Epoch::default());
+                        self.voices[nic.0 as usize - 1] = Voice::default();
                         world.ledger.delivered[nic.0 as usize - 1] = 0;
                         world.ledger.overtaken[nic.0 as usize - 1] = 0;
                     }

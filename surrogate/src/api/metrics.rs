@@ -110,7 +110,7 @@ fn states(registry: &mut Registry, guests: &[GuestStatus]) {
 
 fn frames(registry: &mut Registry, guests: &[GuestStatus]) {
     type Read = fn(&NicStatus) -> u64;
-    let plain: [(&str, &str, Read); 9] = [
+    let plain: [(&str, &str, Read); 11] = [
         ("concerned", "Frames that concerned the sleeper", |nic| nic.counters.concerned),
         ("absorbed", "Frames that needed no answer", |nic| nic.counters.absorbed),
         ("stubbed", "Frames given to a listener stub", |nic| nic.counters.stubbed),
@@ -122,6 +122,8 @@ fn frames(registry: &mut Registry, guests: &[GuestStatus]) {
             nic.counters.awake_unicast
         }),
         ("transmit_failed", "Answers the port did not take", |nic| nic.counters.transmit_failed),
+        ("own_source", "Frames from the sleeper's own MAC", |nic| nic.counters.own_source),
+        ("silencing", "Those that silenced us until the hypervisor was asked", |nic| nic.counters.silencing),
     ];
     for (name, help, read) in plain {
         let family = Family::<Labels, Counter>::default();

@@ -121,6 +121,8 @@ fn nic_status(n: usize, nic: &NicStatus, field: &mut impl FnMut(&str, String)) {
         (counters.overtaken, "came after the release"),
         (counters.awake_unicast, "came to us while the guest was awake"),
         (counters.transmit_failed, "answers could not be sent"),
+        (counters.own_source, "came from its own MAC while it slept"),
+        (counters.silencing, "of them silenced us until its hypervisor was asked"),
     ];
     let odd: Vec<String> =
         odd.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();

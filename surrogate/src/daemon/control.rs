@@ -239,6 +239,11 @@ impl Control {
                 tracing::warn!(guest = guest.config.name, %address, %by, defended, "address conflict");
                 self.events.record(Some(&guest.config.name), "conflict", detail);
             }
+            Notice::Spoofed { lies, frames, deaf, .. } => {
+                let name = &guest.config.name;
+                tracing::warn!(guest = name, lies, frames, "somebody sends frames with a sleeper's own MAC");
+                self.events.record(Some(name), "spoofed", spoofed(lies, frames, deaf));
+            }
             Notice::BarrierPassed { .. }
             | Notice::ModeSet { .. }
             | Notice::Drained { .. }
@@ -547,6 +552,15 @@ impl Control {
     }
 }
 
+fn spoofed(lies: u32, frames: u64, deaf: Duration) -> String {
+    let often =
+        if lies == 1 { "silenced us".to_owned() } else { format!("silenced us {lies} times in a row") };
+    format!(
+        "a frame with its own MAC as source {often} until its hypervisor said that it sleeps: forged, or our own \
+         frames come back by a loop ({frames} so far); no other silences us for {deaf:?}"
+    )
+}
+
 /// The NIC a notice is about.
 const fn nic_of(notice: &Notice) -> NicId {
     match notice {
@@ -556,6 +570,7 @@ const fn nic_of(notice: &Notice) -> NicId {
         | Notice::Drained { nic, .. }
         | Notice::Settled { nic, .. }
         | Notice::GuestSpoke { nic, .. }
+        | Notice::Spoofed { nic, .. }
         | Notice::Conflict { nic, .. } => *nic,
     }
 }

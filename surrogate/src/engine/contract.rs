@@ -4,6 +4,8 @@
 //! [`Done`]s that say what an output came to. Out: [`Verdicts`](super::Verdicts), one per sleeper concerned and each
 //! counted, and [`Output`]s to be performed in order.
 
+use core::time::Duration;
+
 use crate::guest::identity::{Epoch, GuestId, NicId, NicIdentity, PortId};
 use surrogate_wire::Mac;
 
@@ -157,7 +159,7 @@ pub enum Output<'e> {
     Notify(Notice),
 }
 
-/// From the engine to the control side. Bounded: at most one of each kind per NIC and epoch.
+/// From the engine to the control side. Bounded: at most one of each kind per NIC and epoch, or per command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// A held frame is worth waking for. Sent once per epoch.
@@ -210,12 +212,27 @@ pub enum Notice {
         overtaken: u32,
     },
     /// In `Answer`: a frame came whose source is the NIC's own MAC, so the guest seems to run. The
-    /// engine fell silent (`Hold { flooded: true }`) of its own accord.
+    /// engine fell silent (`Hold { flooded: true }`) of its own accord. Commanded to answer again in the same
+    /// epoch, it takes the frame for forged: see [`spoof`](super::spoof).
     GuestSpoke {
         /// Which.
         nic: NicId,
         /// In which epoch.
         epoch: Epoch,
+    },
+    /// `GuestSpoke` was untrue: told to answer again, we do. Somebody forges the NIC's MAC, or a loop brings
+    /// our own frames back. Said of the first, second, fourth, eighth ... time in a row.
+    Spoofed {
+        /// Which.
+        nic: NicId,
+        /// In which epoch.
+        epoch: Epoch,
+        /// How often in a row that was so.
+        lies: u32,
+        /// Frames with its MAC that came so far, whether they silenced us or not.
+        frames: u64,
+        /// For how long no other silences us.
+        deaf: Duration,
     },
     /// Another host claims one of the NIC's addresses (RFC 5227 2.4). `defended` says whether an
     /// announcement was sent; if not, this is the second conflict within DEFEND_INTERVAL.

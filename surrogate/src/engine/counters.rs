@@ -49,6 +49,10 @@ pub struct Counters {
     pub awake_unicast: u64,
     /// Frames of ours that the port did not take.
     pub transmit_failed: u64,
+    /// Frames that came from the NIC's own MAC while we answered for it: forged, unless it ran.
+    pub own_source: u64,
+    /// Those of them that silenced us until the hypervisor was asked.
+    pub silencing: u64,
 }
 
 impl Counters {

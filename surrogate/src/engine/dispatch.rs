@@ -45,7 +45,7 @@ impl Engine {
         let Ok(frame) = Frame::parse(received) else { return verdicts };
         let lan = Lan::new(port, frame.tags.vid());
         if let Some((source, _)) = self.table.mac(lan, frame.src) {
-            self.heard_from(source, received, &frame);
+            self.heard_from(now, source, received, &frame);
         }
         if is_group(frame.dst) {
             let packet = Packet::parse(&frame, received.offload);
@@ -70,15 +70,15 @@ impl Engine {
     }
 
     /// A frame from a guest's own MAC: it may be the answer to the barrier, or show that the guest runs.
-    fn heard_from(&mut self, place: Place, received: &Received<'_>, frame: &Frame<'_>) {
+    fn heard_from(&mut self, now: Instant, place: Place, received: &Received<'_>, frame: &Frame<'_>) {
         let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut) else { return };
         match nic.mode {
             Mode::Answer => {
-                // One speaker at a time, and that is the guest.
-                nic.mode = Mode::Hold { flooded: true };
-                self.hold.end_review(&mut nic.queue);
-                if nic.told.first(Once::GuestSpoke) {
-                    self.notices.push(Notice::GuestSpoke { nic: nic.identity.nic, epoch: nic.epoch });
+                nic.counters.own_source += 1;
+                if nic.spoof.believes(now) {
+                    self.fall_silent(place);
+                } else if let Some(at) = nic.spoof.due_at() {
+                    self.due_at(at);
                 }
             }
             Mode::Fence { .. } if nic.barrier => {
@@ -89,6 +89,17 @@ impl Engine {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// One speaker at a time, and that is the guest, if it speaks.
+    pub(super) fn fall_silent(&mut self, place: Place) {
+        let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut) else { return };
+        nic.mode = Mode::Hold { flooded: true };
+        nic.counters.silencing += 1;
+        self.hold.end_review(&mut nic.queue);
+        if nic.told.first(Once::GuestSpoke) {
+            self.notices.push(Notice::GuestSpoke { nic: nic.identity.nic, epoch: nic.epoch });
         }
     }
 

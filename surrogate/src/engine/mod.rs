@@ -29,6 +29,7 @@ mod nic;
 mod noise;
 mod outbox;
 mod replay;
+pub mod spoof;
 mod twin;
 pub mod verdict;
 mod view;

@@ -86,6 +86,7 @@ impl Engine {
         if epoch > nic.epoch {
             nic.epoch = epoch;
             nic.told = super::wake::Told::default();
+            nic.spoof.listen(now);
             nic.barrier = false;
         }
         let before = core::mem::replace(&mut nic.mode, mode);
@@ -100,8 +101,18 @@ impl Engine {
         }
         match mode {
             Mode::Answer => {
-                nic.told.forget(Once::GuestSpoke);
+                if nic.told.forget(Once::GuestSpoke) {
+                    let (lies, deaf) = nic.spoof.lied(now);
+                    // An alarm that does not fill the log, however long it goes on.
+                    if lies.is_power_of_two() {
+                        let frames = nic.counters.own_source;
+                        self.notices.push(Notice::Spoofed { nic: id, epoch, lies, frames, deaf });
+                    }
+                }
                 self.hold.review(&mut nic.queue);
+                if let Some(at) = nic.spoof.due_at() {
+                    self.due_at(at);
+                }
                 self.review(now, place);
             }
             Mode::Replay { .. } => {

@@ -6,6 +6,7 @@ use super::contract::Mode;
 use super::counters::Counters;
 use super::hold::Queue;
 use super::replay::Delivery;
+use super::spoof::Spoof;
 use super::wake::Told;
 use crate::guest::identity::{Epoch, NicIdentity};
 use crate::time::{Duration, Instant};
@@ -20,6 +21,7 @@ pub(super) struct Nic {
     pub(super) queue: Queue,
     pub(super) delivery: Delivery,
     pub(super) told: Told,
+    pub(super) spoof: Spoof,
     /// A barrier's question is out and not answered.
     pub(super) barrier: bool,
     /// It is in the engine's list of those that have something to deliver.
@@ -42,6 +44,7 @@ impl Nic {
             queue: Queue::default(),
             delivery: Delivery::default(),
             told: Told::default(),
+            spoof: Spoof::default(),
             barrier: false,
             ready: false,
             defended,

@@ -36,9 +36,12 @@ impl Told {
         first
     }
 
-    /// It may be told again.
-    pub(super) const fn forget(&mut self, what: Once) {
-        self.0 &= !(1 << what as u8);
+    /// It may be told again; whether it was told.
+    pub(super) const fn forget(&mut self, what: Once) -> bool {
+        let bit = 1 << what as u8;
+        let told = self.0 & bit != 0;
+        self.0 &= !bit;
+        told
     }
 }
 
@@ -70,8 +73,8 @@ impl Notices {
     }
 }
 
-/// The kinds of [`Once`], and one each of the barrier, the mode and the end of a replay.
-const PER_NIC: usize = 8;
+/// The kinds of [`Once`], and one each of the barrier, the mode, a lie and the end of a replay.
+const PER_NIC: usize = 9;
 
 #[cfg(test)]
 mod tests {
@@ -82,7 +85,7 @@ mod tests {
         let mut told = Told::default();
         assert!(told.first(Once::Wake) && !told.first(Once::Wake));
         assert!(told.first(Once::Conflict) && !told.first(Once::Conflict));
-        told.forget(Once::Conflict);
+        assert!(told.forget(Once::Conflict) && !told.forget(Once::Conflict));
         assert!(told.first(Once::Conflict) && !told.first(Once::Wake));
     }
 }

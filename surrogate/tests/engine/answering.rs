@@ -65,10 +65,97 @@ fn a_frame_of_the_guests_own_silences_us_at_once() {
     }
     s.receive(&arp_request(GUEST, CLIENT.v4()));
     assert_eq!(s.outputs(), []);
-    // Told to answer again, it will say so again.
-    s.mode(1, Mode::Answer).outputs();
-    s.receive(&arp_request(GUEST, CLIENT.v4()));
+    assert_eq!((s.counters().own_source, s.counters().silencing), (1, 1));
+}
+
+#[test]
+fn a_forged_source_costs_one_silence_and_then_none_for_a_while() {
+    let mut s = Scenario::one_asleep();
+    let forged = arp_request(GUEST, CLIENT.v4());
+    let spoke = Notice::GuestSpoke { nic: GUEST.nic(), epoch: Epoch(1) };
+    s.receive(&forged);
     assert_eq!(s.notices(), [spoke]);
+    assert_eq!(s.verdict(&arp_request(CLIENT, GUEST.v4())), Some(Verdict::Hold));
+    // The hypervisor says that it sleeps: what was held is answered at once, and the operator is told.
+    s.mode(1, Mode::Answer);
+    let outs = s.outputs();
+    let told = |outs: &[Out]| outs.iter().find_map(spoofed);
+    assert_eq!(told(&outs), Some((1, 1, 1_000)));
+    assert_eq!(outs.iter().filter(|out| matches!(out, Out::Transmit(_))).count(), 1);
+    // However many come now, we go on answering.
+    for _ in 0..1000 {
+        s.receive(&forged);
+    }
+    assert_eq!(s.outputs(), []);
+    assert_eq!(s.at_ms(999).verdict(&arp_request(CLIENT, GUEST.v4())), Some(Verdict::Answer(Answered::Arp)));
+    s.outputs();
+    // At the end of that while it is asked about once more, with no further frame.
+    assert_eq!(s.at_ms(1_000).notices(), [spoke]);
+    assert_eq!(s.engine.mode(GUEST.nic()), Some(HOLD_FLOODED));
+    s.mode(1, Mode::Answer);
+    assert_eq!(told(&s.outputs()), Some((2, 1001, 2_000)));
+    // Nothing came meanwhile, so the next frame silences us, whenever it comes.
+    assert_eq!(s.at_ms(5_000).notices(), []);
+    s.receive(&forged);
+    assert_eq!(s.notices(), [spoke]);
+    assert_eq!((s.counters().own_source, s.counters().silencing), (1002, 3));
+}
+
+#[test]
+fn whoever_goes_on_forging_silences_us_ever_more_rarely_and_fills_no_log() {
+    let mut s = Scenario::one_asleep();
+    let forged = arp_request(GUEST, CLIENT.v4());
+    let (mut silent_at, mut alarms) = (Vec::new(), Vec::new());
+    for ms in 0..120_000 {
+        s.at_ms(ms).receive(&forged);
+        let outs = s.outputs();
+        alarms.extend(outs.iter().filter_map(spoofed).map(|(lies, ..)| lies));
+        if s.engine.mode(GUEST.nic()) == Some(HOLD_FLOODED) {
+            silent_at.push(ms / 1000);
+            s.mode(1, Mode::Answer);
+        }
+    }
+    assert_eq!(silent_at, [0, 1, 3, 7, 15, 25, 35, 45, 55, 65, 75, 85, 95, 105, 115]);
+    assert_eq!(alarms, [1, 2, 4, 8]);
+    assert_eq!(s.counters().silencing, silent_at.len() as u64);
+}
+
+#[test]
+fn after_a_transition_the_guests_own_frame_is_believed_at_once() {
+    let mut s = Scenario::one_asleep();
+    let own = arp_request(GUEST, CLIENT.v4());
+    s.receive(&own);
+    s.mode(1, Mode::Answer).outputs();
+    // It was woken and sleeps again; this time it is the guest that runs.
+    s.mode(2, HOLD).mode(3, FENCE).mode(3, Mode::Answer).outputs();
+    s.receive(&own);
+    assert_eq!(s.notices(), [Notice::GuestSpoke { nic: GUEST.nic(), epoch: Epoch(3) }]);
+    // Handed back in a new epoch, it was no lie: nobody is alarmed.
+    s.mode(4, HOLD).mode(5, Mode::Answer);
+    assert_eq!(s.outputs().iter().find_map(spoofed), None);
+}
+
+#[test]
+fn while_the_control_side_asks_nothing_becomes_due() {
+    let mut s = Scenario::one_asleep();
+    let forged = arp_request(GUEST, CLIENT.v4());
+    s.receive(&forged);
+    s.mode(1, Mode::Answer).outputs();
+    s.at_ms(500).receive(&forged);
+    // Something else makes the control side ask, and that takes long.
+    s.mode(1, HOLD_FLOODED).at_ms(1_500).outputs();
+    assert_eq!(s.engine.poll_timeout(), None);
+    s.mode(1, Mode::Answer).outputs();
+    s.at_ms(1_501);
+    assert_eq!(s.notices(), [Notice::GuestSpoke { nic: GUEST.nic(), epoch: Epoch(1) }]);
+}
+
+/// What an alarm says: how many lies in a row, how many frames, and for how many milliseconds none is believed.
+fn spoofed(out: &Out) -> Option<(u32, u64, u128)> {
+    match out {
+        Out::Notify(Notice::Spoofed { lies, frames, deaf, .. }) => Some((*lies, *frames, deaf.as_millis())),
+        _ => None,
+    }
 }
 
 #[test]
