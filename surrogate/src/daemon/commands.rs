@@ -150,13 +150,14 @@ pub(super) fn sleep_checked(
         return begin_sleep(control, at, depth, reply);
     }
     // Its ports are looked at last: a bridge says what the hypervisor does not know.
-    let ports: Vec<_> = guest.nics.iter().map(|n| (n.bridge_name.clone(), n.port.clone(), n.mac)).collect();
+    let ports: Vec<_> =
+        guest.nics.iter().map(|n| (n.bridge_name.clone(), n.port.clone(), n.vlan, n.mac)).collect();
     let (steering, outbox) = (Arc::clone(&control.steering), control.outbox.clone());
     tokio::spawn(async move {
         let mut why = None;
-        for (bridge, port, mac) in ports {
+        for (bridge, port, vlan, mac) in ports {
             let refused = match port {
-                Some(port) => steering.check_port(&bridge, &port).await.err().map(|e| e.to_string()),
+                Some(port) => steering.check_port(&bridge, &port, vlan).await.err().map(|e| e.to_string()),
                 None => Some(format!("the port of its NIC {mac} on {bridge} is not known")),
             };
             why = why.or(refused);

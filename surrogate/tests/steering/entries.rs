@@ -141,9 +141,9 @@ fn ports_that_cannot_be_served_are_refused_with_the_reason() {
          tuntap add tap0 mode tap\n\
          link set tap0 master br0");
     world.steering(async |steering| {
-        assert_eq!(steering.check_port("br0", "g1").await.unwrap().name, "g1");
-        assert_eq!(steering.check_port("br0", "tap0").await.unwrap().name, "tap0");
-        let refused = async |bridge, port| steering.check_port(bridge, port).await.unwrap_err();
+        assert_eq!(steering.check_port("br0", "g1", None).await.unwrap().name, "g1");
+        assert_eq!(steering.check_port("br0", "tap0", Some(7)).await.unwrap().name, "tap0");
+        let refused = async |bridge, port| steering.check_port(bridge, port, None).await.unwrap_err();
         assert!(matches!(refused("br0", "iso").await, PortRefused::Isolated(_)));
         assert!(matches!(refused("br9", "g1").await, PortRefused::NoBridge(_)));
         assert!(matches!(refused("lone", "g1").await, PortRefused::NotALinuxBridge { .. }));

@@ -66,6 +66,28 @@ fn a_delivery_port_says_which_vlan_has_no_tag_there() {
 }
 
 #[test]
+fn a_port_whose_untagged_frames_are_in_another_vlan_than_configured_is_refused() {
+    let Some(world) = vlan_aware("mcast_snooping 0") else { return };
+    let check = |vlan| {
+        world.steering(async |steering| {
+            let checked = steering.check_port("br0", "g1", vlan).await;
+            checked.map(|link| link.name).map_err(|why| why.to_string())
+        })
+    };
+    assert_eq!(check(Some(10)), Ok("g1".to_owned()));
+    let why =
+        "untagged frames at g1 are of VLAN 10 (its PVID), not of the bridge's default VLAN: give `vlan = 10`";
+    assert_eq!(check(None), Err(why.to_owned()));
+    assert_eq!(check(Some(20)), Err("g1 is no member of VLAN 20, which is configured for it".to_owned()));
+    world.hypervisor.bridge("vlan add dev g1 vid 20\nvlan del dev g1 vid 10");
+    assert_eq!(check(Some(20)), Ok("g1".to_owned()), "tagged");
+    let why = "g1 has no PVID, so that its guest's untagged frames are dropped: give the guest's `vlan`";
+    assert_eq!(check(None), Err(why.to_owned()));
+    world.hypervisor.bridge("vlan add dev g1 vid 1 pvid untagged");
+    assert_eq!(check(None), Ok("g1".to_owned()));
+}
+
+#[test]
 fn a_guest_in_the_default_vlan_is_steered_untagged() {
     let Some(world) = vlan_aware("mcast_snooping 0") else { return };
     world.hypervisor.bridge(&format!(

@@ -98,6 +98,17 @@ pub struct PortFlags {
     pub state: u8,
 }
 
+/// A VLAN of a port of a VLAN-aware bridge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortVlan {
+    /// Its identifier.
+    pub vlan: u16,
+    /// Untagged frames that come in are of this VLAN.
+    pub pvid: bool,
+    /// Its frames go out here without their tag.
+    pub untagged: bool,
+}
+
 /// What to change of a port; `None` leaves a setting alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortChange {
@@ -191,11 +202,11 @@ impl Exchange {
         self.route(&RouteNetlinkMessage::SetLink(message), 0).map(drop)
     }
 
-    /// Whether a port of a VLAN-aware bridge gets the frames of `vlan` without their tag.
+    /// The VLANs that a port of a VLAN-aware bridge is a member of.
     ///
     /// # Errors
     /// All of [`RequestError`].
-    pub fn is_untagged(&mut self, ifindex: u32, vlan: u16) -> Result<bool, RequestError> {
+    pub fn port_vlans(&mut self, ifindex: u32) -> Result<Vec<PortVlan>, RequestError> {
         let mut message = LinkMessage::default();
         message.header.interface_family = AddressFamily::Bridge;
         message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::Brvlan]));
@@ -204,13 +215,19 @@ impl Exchange {
             RouteNetlinkMessage::NewLink(link) if link.header.index == ifindex => Some(link.attributes),
             _ => None,
         });
-        Ok(of_port.into_iter().flatten().any(|attribute| match attribute {
-            LinkAttribute::AfSpecBridge(facts) => facts.iter().any(|fact| {
-                matches!(fact, AfSpecBridge::VlanInfo(info)
-                    if info.vid == vlan && info.flags.contains(BridgeVlanInfoFlags::Untagged))
+        let facts = of_port.into_iter().flatten().filter_map(|attribute| match attribute {
+            LinkAttribute::AfSpecBridge(facts) => Some(facts),
+            _ => None,
+        });
+        let vlan = |fact| match fact {
+            AfSpecBridge::VlanInfo(info) => Some(PortVlan {
+                vlan: info.vid,
+                pvid: info.flags.contains(BridgeVlanInfoFlags::Pvid),
+                untagged: info.flags.contains(BridgeVlanInfoFlags::Untagged),
             }),
-            _ => false,
-        }))
+            _ => None,
+        };
+        Ok(facts.flatten().filter_map(vlan).collect())
     }
 
     fn one_link(&mut self, message: LinkMessage) -> Result<Option<Link>, RequestError> {
@@ -282,14 +299,14 @@ impl Netlink {
         .await
     }
 
-    /// As [`Exchange::is_untagged`].
+    /// As [`Exchange::port_vlans`].
     ///
     /// # Errors
-    /// As [`Exchange::is_untagged`].
-    pub async fn is_untagged(&self, ifindex: u32, vlan: u16) -> Result<bool, NetlinkError> {
+    /// As [`Exchange::port_vlans`].
+    pub async fn port_vlans(&self, ifindex: u32) -> Result<Vec<PortVlan>, NetlinkError> {
         self.ask(
             || format!("look up the VLANs of port {ifindex}"),
-            move |exchange| exchange.is_untagged(ifindex, vlan),
+            move |exchange| exchange.port_vlans(ifindex),
         )
         .await
     }

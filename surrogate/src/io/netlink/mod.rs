@@ -14,7 +14,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use fdb::{FdbEntry, FdbKind};
-pub use link::{BridgeFacts, Link, LinkKind, PortChange, PortFlags};
+pub use link::{BridgeFacts, Link, LinkKind, PortChange, PortFlags, PortVlan};
 pub use mdb::{GroupEntry, Lifetime};
 pub use request::{Exchange, RequestError};
 pub use watch::{LinkEvent, watch};

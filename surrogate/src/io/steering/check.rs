@@ -1,7 +1,7 @@
 //! Which ports we can stand in at.
 
 use super::Steering;
-use crate::io::netlink::{Link, LinkKind, NetlinkError};
+use crate::io::netlink::{Link, LinkKind, NetlinkError, PortVlan};
 
 /// Why we cannot stand in for a guest at its port. One line for its operator.
 #[derive(Debug, thiserror::Error)]
@@ -42,17 +42,38 @@ pub enum PortRefused {
     /// It admits only stations with a forwarding entry there, which steering moves away.
     #[error("{0} is a locked port: its guest could not speak while its entry points at us")]
     Locked(String),
+    /// Its guest's frames are in another VLAN than the bridge's default, and the configuration names none.
+    #[error(
+        "untagged frames at {port} are of VLAN {pvid} (its PVID), not of the bridge's default VLAN: give `vlan = {pvid}`"
+    )]
+    OtherPvid {
+        /// The port.
+        port: String,
+        /// The VLAN.
+        pvid: u16,
+    },
+    /// Untagged frames go nowhere from there, and the configuration names no VLAN.
+    #[error("{0} has no PVID, so that its guest's untagged frames are dropped: give the guest's `vlan`")]
+    NoPvid(String),
+    /// It is not in the VLAN that the configuration names.
+    #[error("{port} is no member of VLAN {vlan}, which is configured for it")]
+    NotInVlan {
+        /// The port.
+        port: String,
+        /// The VLAN.
+        vlan: u16,
+    },
     /// It could not be looked up.
     #[error(transparent)]
     Unknown(#[from] NetlinkError),
 }
 
 impl Steering {
-    /// The guest's port, if we can stand in for it there.
+    /// The guest's port, if we can stand in for it there; `vlan` is what is configured.
     ///
     /// # Errors
     /// The reason why not.
-    pub async fn check_port(&self, bridge: &str, port: &str) -> Result<Link, PortRefused> {
+    pub async fn check_port(&self, bridge: &str, port: &str, vlan: Option<u16>) -> Result<Link, PortRefused> {
         let Some(bridge_link) = self.netlink.link(bridge).await? else {
             return Err(PortRefused::NoBridge(bridge.to_owned()));
         };
@@ -74,11 +95,28 @@ impl Steering {
             return Err(PortRefused::NotTapOrVeth { port: port.to_owned(), kind });
         }
         match link.port {
-            None => Err(not_on_bridge()),
-            Some(flags) if flags.isolated => Err(PortRefused::Isolated(port.to_owned())),
-            Some(flags) if flags.locked => Err(PortRefused::Locked(port.to_owned())),
-            Some(_) => Ok(link),
+            None => return Err(not_on_bridge()),
+            Some(flags) if flags.isolated => return Err(PortRefused::Isolated(port.to_owned())),
+            Some(flags) if flags.locked => return Err(PortRefused::Locked(port.to_owned())),
+            Some(_) => {}
         }
+        if let Some(facts) = bridge_link.bridge.filter(|facts| facts.vlan_filtering) {
+            let vlans = self.netlink.port_vlans(link.ifindex).await?;
+            check_vlan(port, vlan, facts.default_pvid, &vlans)?;
+        }
+        Ok(link)
+    }
+}
+
+/// On a VLAN-aware bridge an entry is of one VLAN, and must be of the one that the guest's frames are in.
+fn check_vlan(port: &str, wanted: Option<u16>, default: u16, of: &[PortVlan]) -> Result<(), PortRefused> {
+    let port = port.to_owned();
+    match (wanted, of.iter().find(|vlan| vlan.pvid)) {
+        (Some(vlan), _) if of.iter().any(|member| member.vlan == vlan) => Ok(()),
+        (Some(vlan), _) => Err(PortRefused::NotInVlan { port, vlan }),
+        (None, None) => Err(PortRefused::NoPvid(port)),
+        (None, Some(pvid)) if pvid.vlan == default => Ok(()),
+        (None, Some(pvid)) => Err(PortRefused::OtherPvid { port, pvid: pvid.vlan }),
     }
 }
 

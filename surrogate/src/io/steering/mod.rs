@@ -26,7 +26,7 @@ use surrogate_wire::Mac;
 pub use undo::{ReleaseReport, Released, release_all};
 
 use crate::io::journal::{Change, ChangeKind, FloodFlags, Journal, JournalError, Kind, PortId, change_key};
-use crate::io::netlink::{FdbKind, GroupEntry, Link, Netlink, NetlinkError, PortChange, mdb};
+use crate::io::netlink::{FdbKind, GroupEntry, Link, Netlink, NetlinkError, PortChange, PortVlan, mdb};
 
 /// Recorded changes on bridges.
 #[derive(Debug)]
@@ -254,7 +254,8 @@ impl Steering {
         let Some(link) = self.netlink.link(guest_port).await? else { return Ok(None) };
         let Some(vlan) = vlan else { return Ok(Some((link.ifindex, None))) };
         let aware = self.bridge(bridge).await?.bridge.is_some_and(|facts| facts.vlan_filtering);
-        let untag = aware && self.netlink.is_untagged(link.ifindex, vlan).await?;
+        let untagged = |of: &PortVlan| of.vlan == vlan && of.untagged;
+        let untag = aware && self.netlink.port_vlans(link.ifindex).await?.iter().any(untagged);
         Ok(Some((link.ifindex, untag.then_some(vlan))))
     }
 
