@@ -6,7 +6,8 @@ use surrogate_house::clients::{Echo, Pinging, Ssh, curl, ping};
 use surrogate_house::lab::LISTEN;
 use surrogate_house::{Config, Daemon, Machine, VirtualLab, machine, until};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+/// For what a machine does on a processor that it shares with others.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A machine that runs, and the daemon.
 fn lab(defaults: &str) -> (Daemon, Machine, VirtualLab) {
@@ -15,6 +16,13 @@ fn lab(defaults: &str) -> (Daemon, Machine, VirtualLab) {
     let config = Config::libvirt(&lab.uri(), defaults).with(&vm.section(LISTEN));
     let daemon = Daemon::start(&lab.network.hypervisor, &config);
     (daemon, vm, lab)
+}
+
+/// Puts the machine to sleep, with nothing of the last traffic on its way that would undo it.
+#[track_caller]
+fn sleep(daemon: &Daemon, lab: &VirtualLab, vm: &Machine) {
+    lab.wait_for_rest();
+    daemon.sleep(&vm.name);
 }
 
 #[track_caller]
@@ -35,7 +43,7 @@ fn a_paused_machine_answers_ping_and_a_page_request_wakes_it() {
 
     let pinging =
         [vm.v4, vm.v6].map(|address| Pinging::start(&lab.network.c2, address, Duration::from_millis(10)));
-    daemon.sleep(&vm.name);
+    sleep(&daemon, &lab, &vm);
     assert_eq!(lab.domstate(&vm.name), "paused (user)");
     assert!(ping(client, vm.v4, 20, Duration::from_millis(20)).all_answered());
     assert!(ping(client, vm.v6, 20, Duration::from_millis(20)).all_answered());
@@ -52,10 +60,10 @@ fn a_paused_machine_answers_ping_and_a_page_request_wakes_it() {
     ssh.say("after", PATIENCE).unwrap();
 
     // A session alone is enough to wake it, too.
-    daemon.sleep(&vm.name);
+    sleep(&daemon, &lab, &vm);
     echo.say("while it slept").unwrap();
     is_awake_in_the_end(&daemon, &lab, &vm);
-    daemon.sleep(&vm.name);
+    sleep(&daemon, &lab, &vm);
     ssh.say("while it slept", PATIENCE).unwrap();
     is_awake_in_the_end(&daemon, &lab, &vm);
 }
@@ -68,7 +76,7 @@ fn a_saved_machine_has_no_process_answers_ping_and_a_page_request_restores_it() 
     echo.say("before").unwrap();
     let pinging =
         [vm.v4, vm.v6].map(|address| Pinging::start(&lab.network.c2, address, Duration::from_millis(10)));
-    daemon.sleep(&vm.name);
+    sleep(&daemon, &lab, &vm);
     assert_eq!(lab.qemus(), [0u32; 0]);
     assert!(lab.domstate(&vm.name).contains("saved"), "{}", lab.domstate(&vm.name));
     assert!(ping(client, vm.v4, 20, Duration::from_millis(20)).all_answered());
@@ -94,8 +102,8 @@ fn suspend_and_resume_by_hand_are_followed() {
     events.wait_after(seq, &vm.name, "asleep", PATIENCE);
     assert!(ping(client, vm.v4, 10, Duration::from_millis(20)).all_answered());
     // wake = "managed": what a person paused, traffic does not wake.
-    let mut echo = Echo::open(client, vm.v4, Duration::from_secs(1));
-    assert!(echo.is_err() || echo.as_mut().unwrap().say("anyone?").is_err());
+    assert!(Echo::open(client, vm.v4, Duration::from_secs(1)).is_err());
+    events.wait(&vm.name, "wake-forbidden", PATIENCE);
     assert_eq!(lab.domstate(&vm.name), "paused (user)");
 
     let seq = events.last();
@@ -104,7 +112,7 @@ fn suspend_and_resume_by_hand_are_followed() {
     assert_eq!(curl(client, vm.v4).unwrap().body, vm.page());
 
     // What Surrogate paused, a person may resume.
-    daemon.sleep(&vm.name);
+    sleep(&daemon, &lab, &vm);
     let seq = events.last();
     lab.virsh(&["resume", &vm.name]);
     events.wait_after(seq, &vm.name, "awake", PATIENCE);
@@ -116,7 +124,7 @@ fn suspend_and_resume_by_hand_are_followed() {
 fn while_libvirtd_is_away_a_sleeper_is_stood_in_for_and_it_wakes_when_libvirtd_is_back() {
     let (daemon, vm, lab) = lab("");
     let client = &lab.network.c1;
-    daemon.sleep(&vm.name);
+    sleep(&daemon, &lab, &vm);
     lab.stop_libvirtd();
     assert!(ping(client, vm.v4, 20, Duration::from_millis(20)).all_answered());
     let wake = daemon.cli(&["wake", &vm.name]);
@@ -125,7 +133,7 @@ fn while_libvirtd_is_away_a_sleeper_is_stood_in_for_and_it_wakes_when_libvirtd_i
     lab.start_libvirtd();
     assert_eq!(curl(client, vm.v4).unwrap().body, vm.page());
     is_awake_in_the_end(&daemon, &lab, &vm);
-    daemon.sleep(&vm.name);
+    sleep(&daemon, &lab, &vm);
     assert_eq!(curl(client, vm.v6).unwrap().body, vm.page());
     is_awake_in_the_end(&daemon, &lab, &vm);
 }
@@ -133,7 +141,7 @@ fn while_libvirtd_is_away_a_sleeper_is_stood_in_for_and_it_wakes_when_libvirtd_i
 #[test]
 fn a_daemon_started_again_after_a_crash_restores_a_saved_machine_on_demand() {
     let (mut daemon, vm, lab) = lab("depth = \"save\"");
-    daemon.sleep(&vm.name);
+    sleep(&daemon, &lab, &vm);
     daemon.kill();
     daemon.launch(&lab.network.hypervisor);
     until("the sleeper to be stood in for", PATIENCE, || daemon.state(&vm.name) == "asleep");
@@ -146,7 +154,7 @@ fn a_daemon_started_again_after_a_crash_restores_a_saved_machine_on_demand() {
 fn a_machine_deleted_while_asleep_is_reported_and_the_daemon_goes_on() {
     let (daemon, vm, lab) = lab("depth = \"save\"");
     let events = daemon.events();
-    daemon.sleep(&vm.name);
+    sleep(&daemon, &lab, &vm);
     lab.virsh(&["undefine", &vm.name, "--managed-save"]);
     until("the daemon to see it", PATIENCE, || {
         let status = daemon.status(&vm.name);

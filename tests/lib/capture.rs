@@ -16,12 +16,13 @@ use crate::namespace::Namespace;
 use crate::sys;
 
 /// A running capture on one interface; it ends when dropped.
+#[derive(Debug)]
 pub struct Capture {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Shared {
     frames: Mutex<Vec<Frame>>,
     more: Condvar,
@@ -63,6 +64,8 @@ pub const FIN: u8 = 1;
 pub const SYN: u8 = 2;
 /// TCP flag RST.
 pub const RST: u8 = 4;
+/// TCP flag ACK.
+pub const ACK: u8 = 16;
 
 impl Capture {
     /// Starts to listen; every frame from the moment of return is captured.
@@ -301,6 +304,42 @@ pub fn retransmissions(frames: &[Frame]) -> Vec<Frame> {
         }
     }
     again
+}
+
+/// Whether nothing is on its way in any TCP connection: both sides have acknowledged all that the other sent,
+/// and either both or neither have ended it. A connection that was reset is over.
+#[must_use]
+pub fn tcp_is_at_rest(frames: &[Frame]) -> bool {
+    #[derive(Default)]
+    struct Side {
+        next: Option<u32>,
+        acknowledged: Option<u32>,
+        ended: bool,
+    }
+    let mut sides: HashMap<_, Side> = HashMap::new();
+    for s in frames.iter().filter_map(Frame::segment) {
+        if s.flags & RST != 0 {
+            sides.remove(&(s.from, s.to));
+            sides.remove(&(s.to, s.from));
+            continue;
+        }
+        let length = s.length + u32::from(s.flags & SYN != 0) + u32::from(s.flags & FIN != 0);
+        // As in `retransmissions`; a SYN begins anew.
+        let later = |old: Option<u32>, new: u32| match old {
+            Some(old) if s.flags & SYN == 0 && new.wrapping_sub(old) > 1 << 31 => Some(old),
+            _ => Some(new),
+        };
+        let side = sides.entry((s.from, s.to)).or_default();
+        side.next = later(side.next, s.seq.wrapping_add(length));
+        side.ended |= s.flags & FIN != 0;
+        if s.flags & ACK != 0 {
+            side.acknowledged = later(side.acknowledged, s.ack);
+        }
+    }
+    sides.iter().all(|((from, to), side)| {
+        let other = sides.get(&(*to, *from));
+        other.is_some_and(|other| other.acknowledged == side.next && other.ended == side.ended)
+    })
 }
 
 /// Writes frames as a pcap file (microseconds, Ethernet).

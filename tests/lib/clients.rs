@@ -1,5 +1,6 @@
 //! What people do to a guest from another host: ping, arping, curl, a TCP session, ssh.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::Path;
@@ -7,19 +8,20 @@ use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use crate::deadline::Deadline;
 use crate::namespace::Namespace;
 use crate::sys;
 
-/// What ping counted.
+/// What became of some pings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pings {
     /// Requests sent.
     pub sent: u32,
-    /// Answers, duplicates not among them.
+    /// Answers to them, duplicates not among them.
     pub received: u32,
     /// Answers that came again.
     pub duplicates: u32,
-    /// Everything it wrote.
+    /// Everything that ping wrote.
     pub text: String,
 }
 
@@ -30,30 +32,39 @@ impl Pings {
         self.sent > 0 && self.sent == self.received && self.duplicates == 0
     }
 
-    fn parse(text: String) -> Self {
-        let summary = text.lines().find(|line| line.contains("packets transmitted")).unwrap_or_default();
-        let number = |what: &str| {
-            let part = summary.split(", ").find(|part| part.contains(what));
-            part.and_then(|part| part.trim_start_matches('+').split(' ').next()?.parse().ok()).unwrap_or(0)
-        };
-        let (sent, received) = (number("transmitted"), number("received"));
-        Self { sent, received, duplicates: number("duplicates"), text }
+    /// What became of the first `sent`; those after them do not count.
+    fn of(sent: u32, text: String) -> Self {
+        let is_answer = |line: &&str| line.contains(" bytes from ");
+        let answers: Vec<_> =
+            text.lines().filter(is_answer).filter_map(sequence).filter(|n| (1..=sent).contains(n)).collect();
+        let received = answers.iter().collect::<BTreeSet<_>>().len();
+        Self { sent, received: received as u32, duplicates: (answers.len() - received) as u32, text }
     }
 }
 
-/// `count` pings of `address`, `interval` apart, four seconds' patience at the end.
+/// The sequence number in a line of ping's, about an answer or an error.
+fn sequence(line: &str) -> Option<u32> {
+    line.split_once("icmp_seq=")?.1.split(' ').next()?.parse().ok()
+}
+
+/// `count` pings of `address`, `interval` apart, with patience as [`Pinging::stop`] has it.
 #[must_use]
 pub fn ping(from: &Namespace, address: IpAddr, count: u32, interval: Duration) -> Pings {
-    let (count, interval) = (count.to_string(), interval.as_secs_f64().to_string());
-    let mut command = from.command("ping");
-    command.args(["-n", "-c", &count, "-i", &interval, "-W", "4", &address.to_string()]);
-    let output = command.output().unwrap();
-    Pings::parse(String::from_utf8_lossy(&output.stdout).into_owned())
+    Pinging::start(from, address, interval).end_after(count)
 }
 
 /// A ping that goes on until it is stopped.
+///
+/// What ping itself counts at its end is no use on a busy machine: told to end it counts as lost whatever is
+/// still on its way, and given a count it waits for the last answer only as long as the slowest took twice.
+/// So what it has sent is asked, the answers are waited for, and what it sends meanwhile does not count.
 #[derive(Debug)]
-pub struct Pinging(Child);
+pub struct Pinging {
+    child: Child,
+    lines: Receiver<String>,
+    /// How many it has sent, each time it was asked.
+    sent: Receiver<u32>,
+}
 
 impl Pinging {
     /// Starts it.
@@ -61,32 +72,69 @@ impl Pinging {
     pub fn start(from: &Namespace, address: IpAddr, interval: Duration) -> Self {
         let interval = interval.as_secs_f64().to_string();
         let mut command = from.command("ping");
-        command.args(["-n", "-i", &interval, &address.to_string()]);
-        Self(command.stdout(Stdio::piped()).spawn().unwrap())
+        command.args(["-n", "-i", &interval, &address.to_string()]).env("LC_ALL", "C");
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = lines_of(child.stdout.take().unwrap(), Some);
+        // On SIGQUIT it writes "\r<answers>/<sent> packets, ...".
+        let sent = |line: String| line.split_once('/')?.1.split_once(" packets")?.0.parse().ok();
+        let sent = lines_of(child.stderr.take().unwrap(), sent);
+        Self { child, lines, sent }
     }
 
-    /// Ends it. The last request may still be on its way, which ping counts as lost: it is sent a moment
-    /// of grace by [`Pings::all_answered`] being asked of all but that one.
+    /// Ends it when all that it has sent until now is answered, or when none of the missing answers came for
+    /// four seconds.
     #[must_use]
-    pub fn stop(mut self) -> Pings {
-        sys::signal(self.0.id(), libc::SIGINT);
+    pub fn stop(self) -> Pings {
+        sys::signal(self.child.id(), libc::SIGQUIT);
+        let sent = self.sent.recv_timeout(Duration::from_secs(20)).expect("ping tells what it has sent");
+        self.end_after(sent)
+    }
+
+    fn end_after(mut self, sent: u32) -> Pings {
+        const PATIENCE: Duration = Duration::from_secs(4);
+        let mut open: BTreeSet<_> = (1..=sent).collect();
         let mut text = String::new();
-        self.0.stdout.take().unwrap().read_to_string(&mut text).unwrap();
-        let _ = self.0.wait();
-        let mut pings = Pings::parse(text);
-        let last = format!("icmp_seq={} ", pings.sent);
-        if pings.sent == pings.received + 1 && !pings.text.contains(&last) {
-            pings.sent -= 1;
+        let mut deadline = Deadline::after(PATIENCE);
+        while !open.is_empty() {
+            let Ok(line) = self.lines.recv_timeout(deadline.left()) else { break };
+            if sequence(&line).is_some_and(|number| open.remove(&number)) {
+                deadline = Deadline::after(PATIENCE);
+            }
+            text.push_str(&line);
+            text.push('\n');
         }
-        pings
+        sys::signal(self.child.id(), libc::SIGINT);
+        let _ = self.child.wait();
+        for line in &self.lines {
+            text.push_str(&line);
+            text.push('\n');
+        }
+        Pings::of(sent, text)
     }
 }
 
 impl Drop for Pinging {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
+}
+
+/// What `read` makes of each line of `output`, as they come; it ends with the output.
+fn lines_of<T: Send + 'static>(
+    output: impl Read + Send + 'static,
+    read: impl Fn(String) -> Option<T> + Send + 'static,
+) -> Receiver<T> {
+    let (sender, lines) = channel();
+    std::thread::spawn(move || {
+        let lines = BufReader::new(output).lines().map_while(Result::ok).filter_map(read);
+        for line in lines {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
 }
 
 /// `count` ARP requests for `address`; how many answers came, and what arping wrote.
@@ -188,15 +236,7 @@ impl Ssh {
         command.args(["-F", "none", "-i"]).arg(key).arg(format!("root@{address}")).arg("cat");
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let input = child.stdin.take().unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        let (sender, lines) = channel();
-        std::thread::spawn(move || {
-            for line in output.lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    return;
-                }
-            }
-        });
+        let lines = lines_of(child.stdout.take().unwrap(), Some);
         Self { child, input, lines }
     }
 

@@ -117,7 +117,7 @@ impl Daemon {
     /// Starts the daemon (again); returns when it answers.
     ///
     /// # Panics
-    /// If it does not within ten seconds, or ends.
+    /// If it does not within thirty seconds, or ends.
     #[track_caller]
     pub fn launch(&mut self, hypervisor: &Namespace) {
         self.launch_under(hypervisor, &[]);
@@ -140,7 +140,7 @@ impl Daemon {
             .arg(self.config())
             .env("RUST_LOG", "surrogate=debug,info");
         self.pid = Some(hypervisor.start(command.stdout(log.try_clone().unwrap()).stderr(log)));
-        let deadline = Deadline::after(Duration::from_secs(10));
+        let deadline = Deadline::after(Duration::from_secs(30));
         loop {
             let answer = self.cli(&["guests"]);
             if answer.status.success() {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::capture::{Capture, tcp_is_at_rest};
 use crate::daemon::scripts;
 use crate::deadline::{Deadline, pause, until};
 use crate::namespace::{must, scratch};
@@ -21,6 +22,8 @@ use crate::network::{Network, v4, v6};
 #[derive(Debug)]
 pub struct VirtualLab {
     // In this order: the processes end with the network, then their folder can go.
+    /// What passes the port of `c1`.
+    traffic: Capture,
     /// The network.
     pub network: Network,
     folder: TempDir,
@@ -43,7 +46,9 @@ impl VirtualLab {
     /// A new network and libvirtd, which answers.
     #[must_use]
     pub fn new() -> Self {
-        let lab = Self { network: Network::new(), folder: scratch("libvirt") };
+        let network = Network::new();
+        let traffic = Capture::start(&network.hypervisor, "c1");
+        let lab = Self { traffic, network, folder: scratch("libvirt") };
         let log = fs::File::create(lab.path("output")).unwrap();
         let mut command = lab.network.hypervisor.command(scripts().join("libvirtd"));
         lab.network.hypervisor.start(command.arg(lab.folder.path()).stdout(Stdio::null()).stderr(log));
@@ -61,6 +66,13 @@ impl VirtualLab {
     #[track_caller]
     pub fn virsh(&self, arguments: &[&str]) -> String {
         must(Command::new("virsh").args(["-q", "-c", &self.uri()]).args(arguments).env("LC_ALL", "C"))
+    }
+
+    /// Waits until nothing is on its way in any TCP connection of `c1`. The last acknowledgement of an answer
+    /// comes up to 200 ms after it, which would break a sleep off, or end it, that begins meanwhile.
+    #[track_caller]
+    pub fn wait_for_rest(&self) {
+        self.traffic.wait("the connections of c1 to be at rest", Duration::from_secs(20), tcp_is_at_rest);
     }
 
     /// A domain's state and its reason, as virsh says them: `paused (user)`.
@@ -93,7 +105,7 @@ impl VirtualLab {
         fs::write(&file, xml).unwrap();
         self.virsh(&["define", file.to_str().unwrap()]);
         self.virsh(&["start", &machine.name]);
-        let deadline = Deadline::after(Duration::from_secs(60));
+        let deadline = Deadline::after(Duration::from_secs(120));
         loop {
             let text = fs::read(&console).unwrap_or_default();
             let text = String::from_utf8_lossy(&text);
@@ -113,7 +125,7 @@ impl VirtualLab {
         let pid = fs::read_to_string(self.path("run/libvirtd.pid")).unwrap();
         let pid: u32 = pid.trim().parse().unwrap();
         crate::sys::signal(pid, libc::SIGTERM);
-        until("libvirtd to end", Duration::from_secs(10), || {
+        until("libvirtd to end", Duration::from_secs(30), || {
             !self.network.hypervisor.processes().contains(&pid)
         });
     }
@@ -140,7 +152,7 @@ impl VirtualLab {
             command.args(["-q", "-c", &self.uri(), "uri"]).stdout(Stdio::null()).stderr(Stdio::null());
             command.status().is_ok_and(|status| status.success())
         };
-        until("libvirtd to answer", Duration::from_secs(20), answers);
+        until("libvirtd to answer", Duration::from_secs(60), answers);
     }
 
     fn path(&self, name: &str) -> PathBuf {
