@@ -200,6 +200,7 @@ fn a_guest_that_came_after_the_daemon_falls_asleep_by_itself() {
     let section = guest.section(idle).replace(guest.namespace.name(), &late);
     let daemon = Daemon::start(&network.hypervisor, &Config::netns("", "").with(&section));
     until("the guest to be missing", PATIENCE, || daemon.status("web1")["power"] == "gone");
+    assert_eq!(daemon.status("web1")["why"], format!("there is no network namespace {late}"));
     let pid = guest.namespace.processes()[0].to_string();
     let ip = |arguments: &[&str]| Command::new("ip").args(arguments).status().unwrap().success();
     assert!(ip(&["netns", "attach", &late, &pid]));

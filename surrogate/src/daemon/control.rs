@@ -375,7 +375,10 @@ impl Control {
         let bridges: Vec<String> = self.bridges.iter().map(|b| b.name.clone()).collect();
         let Some(guest) = self.guests.get_mut(at) else { return };
         if report.power == Power::Gone {
-            guest.unfit = Some(format!("{} has no guest of this name", guest.config.hypervisor));
+            guest.unfit = Some(match &guest.config.netns {
+                Some(netns) => format!("there is no network namespace {netns}"),
+                None => format!("{} has no guest of this name", guest.config.hypervisor),
+            });
             return guest.cycle.set_fit(false);
         }
         let before = guest.unfit.clone();

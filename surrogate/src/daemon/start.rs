@@ -110,8 +110,9 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let serving = tokio::spawn(server.serve(requests, Arc::clone(&events), async move {
         let _ = finish.await;
     }));
-    events.record(None, "started", format!("{} guests", control.guests.len()));
-    tracing::info!(guests = control.guests.len(), bridges = control.bridges.len(), "started");
+    let guests = control.guests.len();
+    events.record(None, "started", format!("{guests} guest{}", if guests == 1 { "" } else { "s" }));
+    tracing::info!(guests, bridges = control.bridges.len(), "started");
     control.run(inbox, stopped).await;
     let _ = finished.send(());
     let _ = serving.await;
