@@ -1,5 +1,6 @@
 //! What is shipped beside the program: the unit's limits let it work, the configuration is right.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -57,4 +58,50 @@ fn the_configuration_that_is_shipped_passes_the_check() {
     assert!(output.status.success(), "{output:?}");
     let shown = Command::new(binary()).args(["guests", "--config"]).arg(&file).output().unwrap();
     assert_eq!(shown.status.code(), Some(3), "no daemon answers: {shown:?}");
+}
+
+#[test]
+fn what_the_unit_and_the_shipped_pages_refer_to_is_in_the_package() {
+    let shipped = shipped();
+    let unit = std::fs::read_to_string(packaging("surrogate.service")).unwrap();
+    let page = unit.lines().find_map(|line| line.strip_prefix("Documentation=file://")).unwrap();
+    assert!(shipped.contains_key(Path::new(page)), "{page} of the unit: {shipped:?}");
+    let mut references = 0;
+    for (installed, source) in
+        shipped.iter().filter(|(installed, _)| installed.extension() == Some("md".as_ref()))
+    {
+        let text = std::fs::read_to_string(source).unwrap();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+            if target.is_empty() || target.contains("://") {
+                continue;
+            }
+            let meant = installed.parent().unwrap().join(target);
+            assert!(shipped.contains_key(&meant), "{target} in {}: {shipped:?}", source.display());
+            references += 1;
+        }
+    }
+    assert!(references > 5, "the pages refer to each other: {references}");
+}
+
+/// Where the package puts each file of ours, and which file that is.
+fn shipped() -> BTreeMap<PathBuf, PathBuf> {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("surrogate");
+    let manifest = std::fs::read_to_string(package.join("Cargo.toml")).unwrap();
+    let (_, assets) = manifest.split_once("\nassets = [\n").unwrap();
+    let mut shipped = BTreeMap::new();
+    for line in assets.lines().take_while(|line| *line != "]").filter(|line| !line.trim().starts_with('#')) {
+        let [source, folder, _mode]: [String; 3] =
+            serde_json::from_str(line.trim().trim_end_matches(',')).unwrap();
+        let folder = Path::new("/").join(folder);
+        let files = match source.strip_suffix("*.md") {
+            Some(pages) => std::fs::read_dir(package.join(pages))
+                .unwrap()
+                .map(|entry| entry.unwrap().path())
+                .filter(|path| path.extension() == Some("md".as_ref()))
+                .collect(),
+            None => vec![package.join(&source)],
+        };
+        shipped.extend(files.into_iter().map(|file| (folder.join(file.file_name().unwrap()), file)));
+    }
+    shipped
 }
