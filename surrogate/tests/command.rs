@@ -88,6 +88,8 @@ fn a_good_file_is_ok_and_a_bad_one_says_every_line() {
     let bad = place.run("check");
     assert_eq!(code(&bad), 2);
     let said = String::from_utf8(bad.stderr).unwrap();
+    let place_of_it = format!("surrogate: {}:", place.config().display());
+    assert_eq!(said.lines().filter(|line| line.starts_with(&place_of_it)).count(), 2, "{said}");
     assert_eq!(said.lines().count(), 2, "{said}");
     assert!(said.contains("surrogate.toml:13: unknown key `brigde`"), "{said}");
     assert!(said.contains("write it as \"192.0.2.11/24\""), "{said}");
@@ -190,6 +192,17 @@ fn replay_says_what_would_have_woken_whom_and_when() {
     assert!(said.contains("web1: answer arp"), "{said}");
     assert!(said.contains("TCP SYN to port 80 from 192.0.2.99"), "{said}");
     assert!(said.contains("web1: hold-and-wake") && said.contains("WAKES web1"), "{said}");
+}
+
+#[test]
+fn replay_says_who_is_left_out_for_want_of_a_mac() {
+    let place = Place::new();
+    let text = std::fs::read_to_string(place.config()).unwrap();
+    std::fs::write(place.config(), text + "[[guest]]\nname = \"web2\"\nhypervisor = \"lab\"\n").unwrap();
+    let output = place.run(&format!("replay {}", fixture("echo/ping.pcap")));
+    assert_eq!(code(&output), 0, "{output:?}");
+    let said = "surrogate: web2: left out, as the configuration does not give its `mac`";
+    assert_eq!(error_line(&output), said);
 }
 
 #[test]

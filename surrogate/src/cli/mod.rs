@@ -2,7 +2,7 @@
 //!
 //! Everything but `run`, `check` and `replay` is a question to a running daemon. Results go to
 //! standard output, as text or with `--json` as JSON; an error is one line on standard error that
-//! says what to do, and with `--json` an object on standard output as well.
+//! says what to do, of a configuration one for each mistake, and with `--json` an object on standard output as well.
 
 pub mod args;
 mod ask;
@@ -38,7 +38,9 @@ pub fn main() -> ExitCode {
                 // If this cannot be written either, the line below still says it.
                 let _ = output::json(&serde_json::json!({ "error": failure.refusal() }));
             }
-            eprintln!("surrogate: {failure}");
+            for line in failure.to_string().lines() {
+                eprintln!("surrogate: {line}");
+            }
             failure.exit_code()
         }
     }

@@ -46,6 +46,7 @@ pub struct Replay {
     rng: Rng,
     now: Instant,
     guests: Vec<Sleeper>,
+    left_out: Vec<String>,
     by_nic: HashMap<NicId, usize>,
     own: HashSet<Mac>,
     trust_checksums: bool,
@@ -150,7 +151,9 @@ impl Replay {
             None => config.guests.iter().collect(),
         };
         let mut guests = Vec::new();
+        let mut left_out = Vec::new();
         for guest in wanted {
+            left_out.extend(without_mac(guest));
             let id = GuestId(u32::try_from(guests.len()).unwrap_or(u32::MAX));
             let sleeper = Sleeper::new(guest, id);
             if !sleeper.nics.is_empty() {
@@ -176,6 +179,7 @@ impl Replay {
             rng: Rng::seeded(0),
             now: Instant::ZERO,
             guests,
+            left_out,
             by_nic,
             own,
             trust_checksums,
@@ -187,6 +191,11 @@ impl Replay {
     /// The names of the guests that sleep in this replay.
     pub fn guests(&self) -> impl Iterator<Item = &str> {
         self.guests.iter().map(|guest| guest.name.as_str())
+    }
+
+    /// The guests, and the NICs of guests, that take no part, as the configuration does not give their MAC.
+    pub fn left_out(&self) -> &[String] {
+        &self.left_out
     }
 
     /// Judges the next frame of the capture.
@@ -427,6 +436,19 @@ impl Sleeper {
             not_woken: 0,
         }
     }
+}
+
+/// The guest's name if it has no MAC at all, else each NIC that has none.
+fn without_mac(guest: &Guest) -> Vec<String> {
+    if guest.nics.iter().all(|nic| nic.mac.is_none()) {
+        return vec![guest.name.clone()];
+    }
+    let nics = (1..).zip(&guest.nics).filter(|(_, nic)| nic.mac.is_none());
+    nics.map(|(n, nic)| match &nic.bridge {
+        Some(bridge) => format!("{}, NIC {n} on {bridge}", guest.name),
+        None => format!("{}, NIC {n}", guest.name),
+    })
+    .collect()
 }
 
 /// A verdict without its reason, for counting.

@@ -25,6 +25,9 @@ pub(super) fn replay(config: &Path, args: &args::Replay, json: bool) -> Result<(
     let config = Config::load(config)?;
     let mut replay = Replay::new(&config, args.guest.as_deref(), args.trust_checksums)
         .map_err(|why| Failure::Usage(why.to_string()))?;
+    for who in replay.left_out() {
+        eprintln!("surrogate: {who}: left out, as the configuration does not give its `mac`");
+    }
     let unread = |why: CaptureError| Failure::Failed(format!("{}: {why}", args.capture.display()));
     let mut reader = CaptureReader::open(&args.capture).map_err(unread)?;
     let mut replies = Replies::create(args.write.as_deref())?;

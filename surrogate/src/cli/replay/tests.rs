@@ -157,6 +157,17 @@ fn timestamps_that_go_back_do_not_turn_time_back() {
 }
 
 #[test]
+fn guests_and_nics_without_a_mac_are_left_out_by_name() {
+    let second = "[[guest.nic]]\nbridge = \"br0\"\n";
+    let two = "[[guest]]\nname = \"web2\"\nhypervisor = \"local\"\n[[guest.nic]]\n\
+               mac = \"52:54:00:00:00:0d\"\n[[guest.nic]]\nvlan = 7\n";
+    let config = Config::parse(&format!("{CONFIG}{two}{second}")).unwrap();
+    let left_out = |only| Replay::new(&config, only, false).unwrap().left_out().to_vec();
+    assert_eq!(left_out(None), ["nameless", "web2, NIC 2", "web2, NIC 3 on br0"]);
+    assert!(left_out(Some("web1")).is_empty(), "it has all that is needed");
+}
+
+#[test]
 fn without_anyone_to_replay_to_it_says_what_is_missing() {
     let config = Config::parse(CONFIG).unwrap();
     let error = Replay::new(&config, Some("web9"), false).err().unwrap().to_string();
