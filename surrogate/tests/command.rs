@@ -101,10 +101,33 @@ fn a_good_file_is_ok_and_a_bad_one_says_every_line() {
 #[test]
 fn wrong_usage_is_2_and_no_daemon_is_3() {
     let place = Place::new();
-    assert_eq!(code(&place.run("sleep")), 2);
-    assert_eq!(code(&place.run("sleep web1 --depth deep")), 2);
-    assert_eq!(code(&place.run("release")), 2);
-    assert_eq!(code(&surrogate("guests --config /nonexistent.toml")), 2);
+    for (line, mistake) in [
+        ("sleep", "<NAME>"),
+        ("sleep web1 --depth deep", "'deep'"),
+        ("release", "--all"),
+        ("nap web1", "'nap'"),
+        ("wake web1 --soon", "'--soon'"),
+        ("events --since yesterday", "'yesterday'"),
+        ("guests --config /nonexistent.toml", "/nonexistent.toml"),
+    ] {
+        let output = surrogate(line);
+        assert_eq!((code(&output), output.stdout.as_slice()), (2, &b""[..]), "{output:?}");
+        let said = error_line(&output);
+        assert!(said.starts_with("surrogate: ") && said.contains(mistake), "{said}");
+        let output = surrogate(&format!("{line} --json"));
+        assert_eq!(code(&output), 2);
+        let error = &json(&output)["error"];
+        assert_eq!(error["code"], "bad-request", "{line}");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(mistake) && error_line(&output) == format!("surrogate: {message}"));
+    }
+    // Behind `--` it is a guest's name, and one too many.
+    assert_eq!(surrogate("wake web1 -- --json").stdout, b"");
+    for line in ["--help", "sleep --help", "--version"] {
+        let output = surrogate(line);
+        assert_eq!((code(&output), output.stderr.as_slice()), (0, &b""[..]), "{line}");
+        assert!(!output.stdout.is_empty());
+    }
     for line in ["guests", "status web1", "sleep web1", "wake web1", "events"] {
         let output = place.run(line);
         assert_eq!(code(&output), 3, "{line}");

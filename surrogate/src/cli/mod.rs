@@ -10,6 +10,7 @@ mod frame_kind;
 mod output;
 pub mod replay;
 mod replay_command;
+mod usage;
 
 use std::fmt;
 use std::io::{self, IsTerminal};
@@ -28,22 +29,28 @@ use crate::daemon;
 /// Parses the command line, does it, and says how it went.
 #[must_use]
 pub fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(why) => return usage::exit(&why, std::env::args_os()),
+    };
     let json = args.json;
     match command(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Output(why)) if why.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(failure) => {
-            if json {
-                // If this cannot be written either, the line below still says it.
-                let _ = output::json(&serde_json::json!({ "error": failure.refusal() }));
-            }
-            for line in failure.to_string().lines() {
-                eprintln!("surrogate: {line}");
-            }
-            failure.exit_code()
-        }
+        Err(failure) => failed(&failure, json),
     }
+}
+
+/// Says why, once for people and with `json` once for programs.
+fn failed(failure: &Failure, json: bool) -> ExitCode {
+    if json {
+        // If this cannot be written either, the line below still says it.
+        let _ = output::json(&serde_json::json!({ "error": failure.refusal() }));
+    }
+    for line in failure.to_string().lines() {
+        eprintln!("surrogate: {line}");
+    }
+    failure.exit_code()
 }
 
 /// Why a command came to nothing.
