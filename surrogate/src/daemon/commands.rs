@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::control::Control;
-use super::guest::Waiter;
+use super::guest::{Goal, Waiter};
 use super::messages::{Message, Then};
 use crate::api::metrics::PortFigures;
 use crate::api::{GuestStatus, Refusal, RefusalCode, Released, Request, Transition, metrics};
@@ -188,7 +188,7 @@ fn begin_sleep(control: &mut Control, at: usize, depth: Depth, reply: Option<Rep
     let now = clock::now();
     let Some(guest) = control.guests.get_mut(at) else { return };
     let begun = guest.cycle.sleep(now, depth, &mut control.host);
-    conclude(control, at, State::Asleep, begun, reply);
+    conclude(control, at, Goal::Asleep, begun, reply);
 }
 
 fn wake(control: &mut Control, name: &str, reply: Reply<Transition>) {
@@ -204,14 +204,14 @@ fn wake(control: &mut Control, name: &str, reply: Reply<Transition>) {
         return;
     }
     let begun = guest.cycle.wake(now, &mut control.host);
-    conclude(control, at, State::Awake, begun, Some(reply));
+    conclude(control, at, Goal::Awake, begun, Some(reply));
 }
 
 /// Answers at once what is settled at once, and lets the rest wait for the cycle.
 fn conclude(
     control: &mut Control,
     at: usize,
-    wants: State,
+    wants: Goal,
     begun: Result<(), CommandRefused>,
     reply: Option<Reply<Transition>>,
 ) {
@@ -225,10 +225,10 @@ fn conclude(
                 let _ = reply.send(Err(Refusal::new(RefusalCode::Conflict, why)));
             }
         }
-        (Ok(()), Some(reply)) if guest.cycle.state() == wants => {
+        (Ok(()), Some(reply)) if guest.cycle.state() == wants.state() => {
             let _ = reply.send(Ok(Transition {
                 guest: guest.config.name.clone(),
-                state: wants.name().to_owned(),
+                state: wants.state().name().to_owned(),
                 took_ms: 0,
                 held: guest.tally.held,
                 replayed: 0,
@@ -252,13 +252,14 @@ fn release_all(control: &mut Control, reply: Reply<Released>) {
         }
         let (sender, receiver) = oneshot::channel();
         waits.push((guest.config.name.clone(), receiver));
-        let begun = if guest.cycle.slept_by_us() || guest.cycle.state() != State::Asleep {
-            guest.cycle.wake(now, &mut control.host)
-        } else {
+        let stopped_by_others = matches!(guest.cycle.state(), State::Settling | State::Asleep);
+        let (begun, wants) = if stopped_by_others && !guest.cycle.slept_by_us() {
             guest.cycle.let_go(now, &mut control.host);
-            Ok(())
+            (Ok(()), Goal::LetGo)
+        } else {
+            (guest.cycle.wake(now, &mut control.host), Goal::Awake)
         };
-        conclude(control, at, State::Awake, begun, Some(sender));
+        conclude(control, at, wants, begun, Some(sender));
     }
     tokio::spawn(async move {
         let mut released = Released::default();

@@ -78,10 +78,31 @@ pub(super) struct Awaiting {
     pub nics: Vec<NicId>,
 }
 
+/// What a command is to lead to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Goal {
+    /// It sleeps.
+    Asleep,
+    /// It runs and has everything that was held.
+    Awake,
+    /// It is not stood in for any more; whether it runs is up to whoever stopped it.
+    LetGo,
+}
+
+impl Goal {
+    /// The state that this is.
+    pub(super) const fn state(self) -> State {
+        match self {
+            Self::Asleep => State::Asleep,
+            Self::Awake | Self::LetGo => State::Awake,
+        }
+    }
+}
+
 /// Somebody who waits for a command's end.
 #[derive(Debug)]
 pub(super) struct Waiter {
-    pub wants: State,
+    pub wants: Goal,
     pub since: Instant,
     pub reply: oneshot::Sender<Result<Transition, Refusal>>,
 }

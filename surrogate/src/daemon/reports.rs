@@ -1,7 +1,7 @@
 //! What a lifecycle reports, as events, log lines, tallies, and answers to those who wait.
 
 use super::control::Control;
-use super::guest::{Guest, Waiter, depth_word};
+use super::guest::{Goal, Guest, Waiter, depth_word};
 use super::orders;
 use crate::api::{Refusal, RefusalCode, Transition};
 use crate::guest::lifecycle::{Action, Report, State, WakeCause};
@@ -104,7 +104,7 @@ fn answer(guest: &mut Guest, now: Instant, state: State) {
     for waiter in core::mem::take(&mut guest.waiters) {
         let outcome = match (waiter.wants, state) {
             // Given up on: it is shut off or gone, and nothing of ours is left to wake.
-            (State::Awake, State::Awake) if !guest.cycle.facts().runs() => Err(Refusal::new(
+            (Goal::Awake, State::Awake) if !guest.cycle.facts().runs() => Err(Refusal::new(
                 RefusalCode::Conflict,
                 format!(
                     "{} is not running: {}",
@@ -112,13 +112,13 @@ fn answer(guest: &mut Guest, now: Instant, state: State) {
                     why.as_deref().unwrap_or("it was shut off or deleted while it slept")
                 ),
             )),
-            (wanted, reached) if wanted == reached => Ok(transition(guest, &waiter, now, state)),
+            (wanted, reached) if wanted.state() == reached => Ok(transition(guest, &waiter, now, state)),
             // A guest that fell asleep while someone waited for its wake is woken in a moment.
-            (State::Awake, State::Asleep) => {
+            (Goal::Awake | Goal::LetGo, State::Asleep) => {
                 guest.waiters.push(waiter);
                 continue;
             }
-            (State::Asleep, State::Awake) => Err(Refusal::new(
+            (Goal::Asleep, State::Awake) => Err(Refusal::new(
                 RefusalCode::Conflict,
                 format!("{} is awake: {}", guest.config.name, why.as_deref().unwrap_or("it was woken")),
             )),

@@ -83,6 +83,8 @@ pub struct Lifecycle {
     counted_waking: bool,
     /// Settling: hand back at the next clean moment. Asleep: a wake that is put off.
     wanted: Option<WakeCause>,
+    /// Why the step failed that breaks a sleep off, told with it.
+    failure: Option<String>,
     /// When to try a wake again that was put off or failed.
     retry_at: Option<Instant>,
     /// When to try a step again that failed and may go well next time.
@@ -122,6 +124,7 @@ impl Lifecycle {
             bucket: Bucket::full(policy.budget, now),
             counted_waking: false,
             wanted: None,
+            failure: None,
             retry_at: None,
             redo_at: None,
             attempts: 0,

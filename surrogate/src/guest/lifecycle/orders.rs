@@ -88,11 +88,13 @@ impl Lifecycle {
             Action::Sleep(_) | Action::Restore | Action::Resume => {
                 self.facts.heard = Heard::Nothing;
                 self.facts.call_failed = true;
+                self.failure = Some(why.to_owned());
                 self.facts.doubted = true;
             }
             // A sleep that cannot be fenced is not begun.
             Action::Record(_) | Action::Steer | Action::TakeFloods if self.breaks_a_sleep() => {
                 self.facts.call_failed = true;
+                self.failure = Some(why.to_owned());
             }
             // A wake does not wait for its record.
             Action::Record(_) | Action::Forget => self.facts.apply(action),

@@ -429,6 +429,7 @@ fn a_sleep_that_cannot_be_fenced_is_not_begun() {
     assert_eq!(b.cycle.state(), State::Awake);
     assert!(!b.done.contains(&Action::Sleep(Depth::Pause)));
     assert!(b.reports.iter().any(|r| matches!(r, Report::Failed(why) if why.starts_with("steering"))));
+    assert!(b.reports.contains(&Report::Aborted("made to fail".to_owned())), "the reason is told with it");
 }
 
 #[test]

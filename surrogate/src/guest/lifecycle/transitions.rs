@@ -65,6 +65,7 @@ impl Lifecycle {
         self.facts.intent = None;
         self.facts.barrier_passed = false;
         self.facts.call_failed = false;
+        self.failure = None;
         self.retry_at = None;
         self.enter(now, State::Settling, host);
     }
@@ -121,7 +122,9 @@ impl Lifecycle {
             WakeCause::Frame(reason) => format!("a frame worth waking for came: {reason}"),
             WakeCause::Command => "a wake was asked for".to_owned(),
             WakeCause::Outside => "somebody else resumed it".to_owned(),
-            WakeCause::Retry => "it could not be put to sleep".to_owned(),
+            WakeCause::Retry => {
+                self.failure.take().unwrap_or_else(|| "it could not be put to sleep".to_owned())
+            }
         };
         if self.facts.runs() || cause != WakeCause::Retry {
             self.reports.push_back(Report::Aborted(why));
