@@ -1,66 +1,23 @@
 //! What is sent around a sleep and a wake: each frame arrives once, in order, or undoes the sleep.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
-use surrogate_house::capture::{Capture, Frame, Sender};
+use surrogate_house::capture::{Capture, Frame};
 use surrogate_house::deadline::{pause, timed};
 use surrogate_house::lab::{LISTEN, Lab};
+use surrogate_house::numbered::{Bare, Datagrams, Flow, numbered};
 use surrogate_house::{Namespace, until};
 
 const PATIENCE: Duration = Duration::from_secs(10);
-/// IEEE Std 802, local experimental EtherType 1.
-const EXPERIMENTAL: u16 = 0x88b5;
-
-/// Something that sends numbered frames of one flow to a guest.
-trait Flow {
-    fn send(&self, number: u32);
-}
-
-struct Datagrams(UdpSocket, SocketAddr, String);
-
-impl Flow for Datagrams {
-    fn send(&self, number: u32) {
-        self.0.send_to(format!("{} {number}.", self.2).as_bytes(), self.1).unwrap();
-    }
-}
-
-/// Frames of another EtherType: Ethernet is all that they and the guest have in common.
-struct Bare(Sender, Vec<u8>, String);
-
-impl Flow for Bare {
-    fn send(&self, number: u32) {
-        let mut frame = self.1.clone();
-        frame.extend(EXPERIMENTAL.to_be_bytes());
-        frame.extend(format!("{} {number}.", self.2).bytes());
-        frame.resize(frame.len().max(60), 0);
-        self.0.send(&frame);
-    }
-}
 
 fn datagrams(client: &Namespace, address: IpAddr, name: &str) -> Box<dyn Flow> {
-    let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    let socket = client.enter(|| UdpSocket::bind(any)).unwrap();
-    Box::new(Datagrams(socket, SocketAddr::new(address, 9), name.to_owned()))
+    Box::new(Datagrams::new(client, address, name))
 }
 
 fn bare(client: &Namespace, mac: &str, own: [u8; 6], name: &str) -> Box<dyn Flow> {
-    let mut header: Vec<u8> = mac.split(':').map(|b| u8::from_str_radix(b, 16).unwrap()).collect();
-    header.extend(own);
-    Box::new(Bare(Sender::new(client, "eth0"), header, name.to_owned()))
-}
-
-/// The flow and number that a frame carries, if it is one of these tests'.
-fn numbered(frame: &Frame) -> Option<(String, u32)> {
-    let payload = match frame.ethertype()? {
-        (EXPERIMENTAL, at) => frame.bytes.get(at..)?,
-        _ => frame.datagram()?.2,
-    };
-    let text = String::from_utf8_lossy(payload);
-    let (flow, rest) = text.split_once(' ')?;
-    let number = rest.split_once('.')?.0.parse().ok()?;
-    flow.starts_with("flow-").then(|| (flow.to_owned(), number))
+    Box::new(Bare::new(client, mac, own, name))
 }
 
 #[test]

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use crate::deadline::{Deadline, pause};
 use crate::events::Events;
 use crate::namespace::{Namespace, scratch};
+use crate::prometheus::Metrics;
 use crate::sys;
 
 /// How many lines of the daemon's log a failed test shows.
@@ -203,6 +204,19 @@ impl Daemon {
     #[track_caller]
     pub fn state(&self, guest: &str) -> String {
         self.status(guest)["state"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Its metrics, fetched through its socket.
+    ///
+    /// # Panics
+    /// If there are none, or not as a scraper reads them.
+    #[must_use]
+    #[track_caller]
+    pub fn metrics(&self) -> Metrics {
+        Metrics::fetch(
+            Command::new("curl").arg("--unix-socket").arg(self.socket()),
+            "http://surrogate/metrics",
+        )
     }
 
     /// Everything that happens, from the daemon's start.

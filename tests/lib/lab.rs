@@ -32,13 +32,18 @@ impl Lab {
     #[must_use]
     #[track_caller]
     pub fn new(guests: u8, hypervisor: &str, defaults: &str) -> Self {
-        let network = Network::new();
-        let guests: Vec<_> = (1..=guests).map(|number| NetnsGuest::new(&network, number)).collect();
         let (listen, defaults): (Vec<_>, Vec<_>) =
             defaults.lines().partition(|line| line.starts_with("listen"));
-        let config = Config::netns(hypervisor, &defaults.join("\n"));
-        let config =
-            guests.iter().fold(config, |config, guest| config.with(&guest.section(&listen.join("\n"))));
+        Self::with(guests, &listen.join("\n"), Config::netns(hypervisor, &defaults.join("\n")))
+    }
+
+    /// `guests` guests, each with the further lines `own` in its section, added to `config`.
+    #[must_use]
+    #[track_caller]
+    pub fn with(guests: u8, own: &str, config: Config) -> Self {
+        let network = Network::new();
+        let guests: Vec<_> = (1..=guests).map(|number| NetnsGuest::new(&network, number)).collect();
+        let config = guests.iter().fold(config, |config, guest| config.with(&guest.section(own)));
         let daemon = Daemon::start(&network.hypervisor, &config);
         Self { daemon, guests, network }
     }

@@ -16,6 +16,7 @@
 )]
 
 pub mod capture;
+pub mod cgroup;
 pub mod clients;
 pub mod daemon;
 pub mod deadline;
@@ -25,11 +26,14 @@ pub mod machine;
 pub mod namespace;
 pub mod netns_guest;
 pub mod network;
+pub mod numbered;
 pub mod own_machine;
+pub mod prometheus;
 pub mod services;
 mod sys;
 
 pub use capture::{Capture, Frame};
+pub use cgroup::Cgroup;
 pub use daemon::{Config, Daemon};
 pub use deadline::{Deadline, until};
 pub use events::Events;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::deadline::{Deadline, pause};
-use crate::sys;
+use crate::{cgroup, sys};
 
 const FOLDER: &str = "/run/netns";
 const PREFIX: &str = "sg";
@@ -154,8 +154,10 @@ pub fn scratch(role: &str) -> TempDir {
     tempfile::Builder::new().prefix(&prefix).tempdir().unwrap()
 }
 
-/// Removes the namespaces, with their processes, and the folders of runs that are no more; their names.
+/// Removes the cgroups, the namespaces with their processes, and the folders of runs that are no more; their
+/// names.
 pub fn sweep() -> Vec<String> {
+    let cgroups = cgroup::sweep(stale);
     let namespaces = stale(Path::new(FOLDER));
     for name in &namespaces {
         remove(name, Vec::new());
@@ -165,7 +167,7 @@ pub fn sweep() -> Vec<String> {
         // Another run may be sweeping at this moment, too.
         let _ = fs::remove_dir_all(std::env::temp_dir().join(name));
     }
-    [namespaces, folders].concat()
+    [cgroups, namespaces, folders].concat()
 }
 
 /// The names in `folder` that are of runs that are no more.

@@ -31,10 +31,17 @@ impl NetnsGuest {
     /// Guest `web<number>` with a page, echo and ssh, at 192.0.2.(10 + `number`).
     #[must_use]
     pub fn new(network: &Network, number: u8) -> Self {
-        let guest = Self::bare(network, number);
-        services::http(&guest.namespace, guest.folder.path(), &guest.page());
+        let guest = Self::with_page(network, number);
         services::echo(&guest.namespace);
         services::ssh(&guest.namespace, guest.folder.path());
+        guest
+    }
+
+    /// The same with its page only.
+    #[must_use]
+    pub fn with_page(network: &Network, number: u8) -> Self {
+        let guest = Self::bare(network, number);
+        services::http(&guest.namespace, guest.folder.path(), &guest.page());
         guest
     }
 
