@@ -4,24 +4,40 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use surrogate_house::daemon::scripts;
+use surrogate_house::daemon::{binary, scripts};
 
 #[test]
 fn steering_works_on_debians_kernel_and_on_vlan_aware_bridges() {
     let tests = ["vlans", "entries::a_spoofed", "floods::flags", "floods::source", "floods::a_snooping"];
-    let mut command = Command::new(scripts().join("on-debian-kernel"));
-    let output =
-        command.arg(steering_tests()).arg("--test-threads=1").arg("--show-output").args(tests).output();
-    let output = output.unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    println!("{text}{}", String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{}", output.status);
+    let text = on_debian_kernel(&[], "steering", &tests);
     assert!(text.contains("test vlans::a_guest_in_a_vlan_is_steered_tagged_and_released_untagged ... ok"));
-    assert!(!text.contains("skipped"), "this kernel has what it takes");
 }
 
-/// The test binary `steering`, built as it is now.
-fn steering_tests() -> PathBuf {
+#[test]
+fn a_daemon_on_debians_kernel_stands_in_within_a_vlan_of_a_vlan_aware_bridge() {
+    let text = on_debian_kernel(&[binary()], "netns_vlan", &[]);
+    assert!(text.contains("test a_guest_in_a_vlan_is_stood_in_for_there_and_nowhere_else ... ok"));
+}
+
+/// Runs `tests` of the test binary `name` in the virtual machine, where `programs` are at hand, too; what it
+/// wrote. They must all have passed, and none have been skipped.
+#[track_caller]
+fn on_debian_kernel(programs: &[PathBuf], name: &str, tests: &[&str]) -> String {
+    let mut command = Command::new(scripts().join("on-debian-kernel"));
+    for program in programs {
+        command.arg("--with").arg(program);
+    }
+    let output = command.arg(built(name)).arg("--test-threads=1").arg("--show-output").args(tests).output();
+    let output = output.unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    println!("{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}", output.status);
+    assert!(!text.contains("skipped"), "this kernel has what it takes");
+    text
+}
+
+/// The test binary `name`, built as it is now.
+fn built(name: &str) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.args([
@@ -29,7 +45,7 @@ fn steering_tests() -> PathBuf {
         "--locked",
         "--workspace", // as it was built already, with the same features
         "--test",
-        "steering",
+        name,
         "--no-run",
         "--message-format=json",
     ]);
@@ -38,6 +54,6 @@ fn steering_tests() -> PathBuf {
     let built = String::from_utf8_lossy(&output.stdout)
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .find(|message| message["target"]["name"] == "steering" && message["executable"].is_string());
+        .find(|message| message["target"]["name"] == name && message["executable"].is_string());
     built.expect("cargo names the binary")["executable"].as_str().unwrap().into()
 }

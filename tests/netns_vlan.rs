@@ -1,0 +1,91 @@
+//! A VLAN-aware bridge: a guest is stood in for in its own VLAN and in no other. Where the kernel has no such
+//! bridge this says `skipped`; the VM lab runs it on one that has.
+
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use surrogate_house::clients::{arping, curl, ping};
+use surrogate_house::lab::{LISTEN, bridge_state};
+use surrogate_house::{Config, Daemon, Namespace, NetnsGuest, Network, until};
+
+// An emulated processor may be at work.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A network whose bridge keeps `web1` and c1 in VLAN 10 and c2 in VLAN 20, all untagged.
+fn network_with_vlans() -> Option<(Network, NetnsGuest)> {
+    let network = Network::new();
+    let aware = ["link", "set", "br0", "type", "bridge", "vlan_filtering", "1"];
+    let mut probe = network.hypervisor.command("ip");
+    if !probe.args(aware).stderr(std::process::Stdio::null()).status().unwrap().success() {
+        println!("skipped: this kernel has no VLAN-aware bridges");
+        return None;
+    }
+    let guest = NetnsGuest::with_page(&network, 1);
+    for (port, vlan) in [("web1", 10), ("c1", 10), ("c2", 20)] {
+        network
+            .hypervisor
+            .bridge(&format!("vlan del dev {port} vid 1\nvlan add dev {port} vid {vlan} pvid untagged"));
+    }
+    Some((network, guest))
+}
+
+/// The bridge's tables and every port's VLANs. Our own port's MAC and VLANs, which go with it, are left out.
+fn tables(hypervisor: &Namespace, guest: &NetnsGuest) -> Vec<String> {
+    let vlans: serde_json::Value = serde_json::from_str(&hypervisor.run("bridge", &["-j", "vlan"])).unwrap();
+    let vlans = vlans.as_array().into_iter().flatten().map(|port| format!("vlans {port}"));
+    let ours = |fact: &String| {
+        let kind = fact.starts_with("vlans ") || fact.starts_with("entry ");
+        kind && fact.contains("\"ifname\":\"sgt") && !fact.contains(&guest.mac)
+    };
+    bridge_state(hypervisor).into_iter().chain(vlans).filter(|fact| !ours(fact)).collect()
+}
+
+#[test]
+fn a_guest_in_a_vlan_is_stood_in_for_there_and_nowhere_else() {
+    let Some((network, guest)) = network_with_vlans() else { return };
+    let config = Config::netns("", "").with(&guest.section(&format!("vlan = 10\n{LISTEN}")));
+    let without_daemon = tables(&network.hypervisor, &guest);
+    let mut daemon = Daemon::start(&network.hypervisor, &config);
+    let before = tables(&network.hypervisor, &guest);
+    for address in [guest.v4, guest.v6] {
+        daemon.sleep("web1");
+        assert!(guest.is_frozen());
+        assert_ne!(tables(&network.hypervisor, &guest), before);
+        for own in [guest.v4, guest.v6] {
+            let pings = ping(&network.c1, own, 5, Duration::from_millis(50));
+            assert!(pings.all_answered(), "{}", pings.text);
+        }
+        let (answers, text) = arping(&network.c1, guest.v4, 2);
+        assert!(answers == 2 && text.to_lowercase().contains(&guest.mac), "{text}");
+
+        // The other VLAN: no answer to its questions, and nothing of its reaches the guest or us.
+        let counters = || daemon.status("web1")["nics"][0]["counters"].clone();
+        let counted = counters();
+        let (answers, text) = arping(&network.c2, guest.v4, 1);
+        assert_eq!(answers, 0, "{text}");
+        network.c2.ip(&format!(
+            "neigh replace {} lladdr {mac} dev eth0 nud permanent\n\
+             neigh replace {} lladdr {mac} dev eth0 nud permanent",
+            guest.v4,
+            guest.v6,
+            mac = guest.mac
+        ));
+        let target = SocketAddr::new(address, 80);
+        let second = Duration::from_secs(1);
+        let unheard = network.c2.enter(|| TcpStream::connect_timeout(&target, second)).unwrap_err();
+        assert_eq!(unheard.kind(), std::io::ErrorKind::TimedOut, "{unheard}");
+        assert!(guest.is_frozen());
+        assert_eq!(daemon.state("web1"), "asleep");
+        assert_eq!(counters(), counted);
+
+        assert_eq!(curl(&network.c1, address).unwrap().body, guest.page());
+        until("the guest to be awake", PATIENCE, || daemon.state("web1") == "awake");
+        assert!(!guest.is_frozen());
+        assert_eq!(tables(&network.hypervisor, &guest), before);
+    }
+    assert_eq!(daemon.status("web1")["wakes"], 2);
+    assert_eq!(daemon.status("web1")["nics"][0]["vlan"], 10);
+    daemon.assert_conserved();
+    daemon.stop();
+    assert_eq!(tables(&network.hypervisor, &guest), without_daemon);
+}
