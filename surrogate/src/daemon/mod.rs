@@ -6,6 +6,7 @@
 //!
 //! - [`start`]: what must be there before anything is promised; bridges, hypervisors, the journal
 //! - [`control`]: the loop and what each message means
+//! - [`hypervisors`], [`bridges`]: what comes from either, and what is known then
 //! - [`guest`]: what is kept of one guest
 //! - [`orders`]: how each order of a lifecycle is performed
 //! - [`calls`]: hypervisor calls, each on a thread of its own
@@ -13,10 +14,12 @@
 //! - [`commands`]: what operators ask
 //! - [`idle`]: readings for the idleness rule
 
+mod bridges;
 mod calls;
 mod commands;
 mod control;
 mod guest;
+mod hypervisors;
 mod idle;
 mod messages;
 mod orders;

@@ -6,8 +6,9 @@
 
 use std::sync::Arc;
 
+use super::bridges::is_tap_of;
 use super::calls;
-use super::control::{Control, is_tap_of};
+use super::control::Control;
 use super::guest::Awaiting;
 use super::messages::{GuestPort, Message, Outcome};
 use crate::engine::{Command, Mode, Notice};

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use super::control::{BridgeSide, Control, HypervisorSide, port_id};
+use super::bridges::{BridgeSide, port_id};
+use super::control::Control;
 use super::guest::{Guest, cycle_policy};
+use super::hypervisors::HypervisorSide;
 use super::messages::Message;
 use crate::api::{BindError, EventLog, Server};
 use crate::config::{Config, HypervisorConfig, HypervisorKind, PortKindName};

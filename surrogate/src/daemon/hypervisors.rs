@@ -1,0 +1,211 @@
+//! What a hypervisor tells of its guests, and what is known of them then.
+
+use std::sync::Arc;
+
+use super::control::Control;
+use super::guest::Inheritance;
+use super::messages::{Message, Then};
+use super::{calls, commands, idle};
+use crate::engine::Command;
+use crate::hypervisor::{GuestReport, Hypervisor, HypervisorError, HypervisorEvent, PauseReason, Power};
+use crate::io::clock;
+use crate::io::driver::DriverCommand;
+
+/// A configured hypervisor.
+pub(super) struct HypervisorSide {
+    pub name: String,
+    pub driver: Arc<dyn Hypervisor>,
+    /// Why it cannot be asked now, if so.
+    pub why: Option<String>,
+}
+
+impl Control {
+    pub(super) fn handle_hypervisor(&mut self, hypervisor: usize, event: HypervisorEvent) {
+        let Some(side) = self.hypervisors.get_mut(hypervisor) else { return };
+        match event {
+            HypervisorEvent::Connected => {
+                if side.why.take().is_some() {
+                    self.events.record(None, "connected", format!("hypervisor {}", side.name));
+                }
+                self.set_reachable(hypervisor, true);
+                let Some(side) = self.hypervisors.get(hypervisor) else { return };
+                calls::call(&side.driver, &self.outbox, &side.name, move |h| Message::Listed {
+                    hypervisor,
+                    result: h.list(),
+                });
+            }
+            HypervisorEvent::Disconnected { why } => {
+                if side.why.as_ref() != Some(&why) {
+                    tracing::warn!(hypervisor = side.name, why, "hypervisor not reachable");
+                    self.events.record(None, "disconnected", format!("hypervisor {}: {why}", side.name));
+                }
+                side.why = Some(why);
+                self.set_reachable(hypervisor, false);
+            }
+            HypervisorEvent::Power { guest, power } => {
+                let Some(at) = self.place_of(hypervisor, &guest) else { return };
+                let Some(guest) = self.guests.get_mut(at) else { return };
+                if guest.known {
+                    guest.cycle.handle_event(clock::now(), power, &mut self.host);
+                    self.settle(at);
+                }
+                if power == Power::Running || !self.guests.get(at).is_some_and(|g| g.known) {
+                    self.look_at(at, Then::Refresh);
+                }
+            }
+        }
+    }
+
+    fn set_reachable(&mut self, hypervisor: usize, reachable: bool) {
+        for at in 0..self.guests.len() {
+            let Some(guest) = self.guests.get_mut(at) else { break };
+            if guest.hypervisor == hypervisor && guest.cycle.is_reachable() != reachable {
+                guest.cycle.set_reachable(clock::now(), reachable, &mut self.host);
+                self.settle(at);
+            }
+        }
+    }
+
+    pub(super) fn handle_listed(
+        &mut self,
+        hypervisor: usize,
+        result: Result<Vec<GuestReport>, HypervisorError>,
+    ) {
+        let reports = match result {
+            Ok(reports) => reports,
+            Err(why) => {
+                return self
+                    .handle_hypervisor(hypervisor, HypervisorEvent::Disconnected { why: why.to_string() });
+            }
+        };
+        for at in 0..self.guests.len() {
+            let Some(guest) = self.guests.get(at) else { break };
+            if guest.hypervisor != hypervisor {
+                continue;
+            }
+            let found = reports.iter().find(|r| r.name == guest.config.name).cloned();
+            let report = found.unwrap_or_else(|| GuestReport {
+                name: guest.config.name.clone(),
+                power: Power::Gone,
+                nics: Vec::new(),
+                busy: None,
+            });
+            self.learn(at, &report);
+        }
+    }
+
+    /// Takes a report as the first or newest word about a guest.
+    pub(super) fn learn(&mut self, at: usize, report: &GuestReport) {
+        let was_unfit = self.guests.get(at).is_some_and(|guest| guest.unfit.is_some());
+        self.take_report(at, report);
+        let Some(guest) = self.guests.get_mut(at) else { return };
+        if guest.known {
+            let (now, facts) = (clock::now(), *guest.cycle.facts());
+            if was_unfit && guest.unfit.is_none() && facts.sleeps() && facts.power == report.power {
+                // It was stopped while we could not stand in for it; now we can.
+                guest.cycle.handle_inspected(now, report.power, &mut self.host);
+            } else {
+                guest.cycle.handle_event(now, report.power, &mut self.host);
+            }
+            self.settle(at);
+            return idle::start(self, at);
+        }
+        let sleeps =
+            matches!(report.power, Power::Saved | Power::Paused(PauseReason::User | PauseReason::Restored));
+        if sleeps && guest.unfit.is_some() {
+            // What was recorded of it stands until it can be acted on: when its bridge is served, or it runs.
+            return;
+        }
+        if guest.inheritance == Inheritance::UnderWay {
+            return;
+        }
+        let settled = guest.inheritance == Inheritance::Settled;
+        let name = guest.config.name.clone();
+        if sleeps || settled || !self.journal.changes().iter().any(|change| change.guest == name) {
+            return self.first_word(at, report);
+        }
+        // It runs, is gone, or is busy: what a daemon before us changed for it is put back first.
+        guest.inheritance = Inheritance::UnderWay;
+        let (steering, outbox) = (Arc::clone(&self.steering), self.outbox.clone());
+        tokio::spawn(async move {
+            let put_back = steering.reconcile(|guest| guest != name).await;
+            tracing::info!(guest = name, %put_back, "put back after a restart");
+            let _ = outbox.send(Message::PutBack { guest: at });
+        });
+    }
+
+    fn first_word(&mut self, at: usize, report: &GuestReport) {
+        let Some(guest) = self.guests.get_mut(at) else { return };
+        guest.known = true;
+        guest.cycle.handle_inspected(clock::now(), report.power, &mut self.host);
+        self.settle(at);
+        idle::start(self, at);
+    }
+
+    /// Merges a report into what is known of the guest's NICs, and tells the engines.
+    pub(super) fn take_report(&mut self, at: usize, report: &GuestReport) {
+        let bridges: Vec<String> = self.bridges.iter().map(|b| b.name.clone()).collect();
+        let Some(guest) = self.guests.get_mut(at) else { return };
+        if report.power == Power::Gone {
+            guest.unfit = Some(match &guest.config.netns {
+                Some(netns) => format!("there is no network namespace {netns}"),
+                None => format!("{} has no guest of this name", guest.config.hypervisor),
+            });
+            return guest.cycle.set_fit(false);
+        }
+        let before = guest.unfit.clone();
+        let had: Vec<_> = guest.nics.iter().map(|n| (n.id, n.bridge)).collect();
+        guest.refresh(report, |name| bridges.iter().position(|b| b == name), &mut self.next_nic);
+        let gone: Vec<_> =
+            had.into_iter().filter(|(id, _)| !guest.nics.iter().any(|nic| nic.id == *id)).collect();
+        if guest.unfit.is_none() {
+            let bridgeless = guest.nics.iter().find_map(|n| {
+                let side = self.bridges.get(n.bridge)?;
+                side.why.clone()
+            });
+            guest.unfit = bridgeless;
+        }
+        guest.cycle.set_fit(guest.unfit.is_none());
+        if let (Some(why), true) = (&guest.unfit, guest.unfit != before) {
+            tracing::warn!(guest = guest.config.name, why, "cannot be stood in for");
+            self.events.record(Some(&guest.config.name), "unmanaged", why.clone());
+        }
+        for (nic, bridge) in gone {
+            self.command(bridge, DriverCommand::Engine(Command::Unregister { nic }));
+            self.command(bridge, DriverCommand::DetachPort { nic });
+        }
+        self.register(at);
+    }
+
+    /// Asks the hypervisor about a guest, for a reason of ours.
+    pub(super) fn look_at(&self, at: usize, then: Then) {
+        let Some(guest) = self.guests.get(at) else { return };
+        let Some(side) = self.hypervisors.get(guest.hypervisor) else { return };
+        let name = guest.config.name.clone();
+        calls::call(&side.driver, &self.outbox, &guest.config.name, move |h| Message::Inspected {
+            guest: at,
+            result: h.inspect(&name),
+            then,
+        });
+    }
+
+    pub(super) fn handle_looked_at(
+        &mut self,
+        at: usize,
+        result: Result<GuestReport, HypervisorError>,
+        then: Then,
+    ) {
+        match then {
+            Then::Refresh => {
+                if let Ok(report) = result {
+                    self.learn(at, &report);
+                }
+            }
+            Then::Sleep { depth, reply } => commands::sleep_checked(self, at, result, depth, reply),
+        }
+    }
+
+    fn place_of(&self, hypervisor: usize, name: &str) -> Option<usize> {
+        self.guests.iter().position(|g| g.hypervisor == hypervisor && g.config.name == name)
+    }
+}
