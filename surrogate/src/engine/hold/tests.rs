@@ -6,7 +6,9 @@ use core::num::NonZeroUsize;
 use proptest::prelude::*;
 
 use super::super::arena::CHUNK;
+use super::admit::DHCP_KEPT;
 use super::*;
+use crate::policy::traffic::HoldLimits;
 
 const AGE: Duration = Duration::from_secs(75);
 
