@@ -114,7 +114,7 @@ pub enum Action {
     ReturnFloods,
     /// Let the guest run.
     Resume,
-    /// Ask the hypervisor what the guest's power is; told by [`Lifecycle::handle_inspected`] first.
+    /// Ask the hypervisor what the guest's power is; told by [`Lifecycle::handle_inspected`](super::Lifecycle::handle_inspected) first.
     Inspect,
     /// Point the forwarding entries back at the guest's own ports.
     Release,
