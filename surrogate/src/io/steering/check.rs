@@ -129,3 +129,22 @@ fn described(kind: &LinkKind) -> String {
         LinkKind::Other(kind) => format!("of kind {kind}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_vlan_that_is_steered_must_be_the_one_the_guests_frames_are_in() {
+        let member = |vlan, pvid| PortVlan { vlan, pvid, untagged: pvid };
+        let check = |wanted, of: &[PortVlan]| check_vlan("g1", wanted, 1, of);
+        assert!(check(None, &[member(1, true), member(7, false)]).is_ok());
+        assert!(matches!(
+            check(None, &[member(1, false), member(7, true)]),
+            Err(PortRefused::OtherPvid { pvid: 7, .. })
+        ));
+        assert!(matches!(check(None, &[member(7, false)]), Err(PortRefused::NoPvid(_))));
+        assert!(check(Some(7), &[member(1, true), member(7, false)]).is_ok());
+        assert!(matches!(check(Some(8), &[member(7, true)]), Err(PortRefused::NotInVlan { vlan: 8, .. })));
+    }
+}
