@@ -90,6 +90,7 @@ impl Setup {
             wake: self.wake,
             budget: self.budget,
             wake_timeout: self.wake_timeout,
+            hold_age: self.traffic.hold.age,
             port_sleeps: frozen,
         }
     }

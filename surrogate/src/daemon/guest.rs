@@ -293,6 +293,7 @@ pub(super) const fn cycle_policy(policy: &config::GuestPolicy, port_sleeps: bool
         },
         budget: WakeBudget { burst: policy.wake_budget.burst, per_minute: policy.wake_budget.per_minute },
         wake_timeout: policy.wake_timeout,
+        hold_age: policy.traffic.hold.age,
         port_sleeps,
     }
 }

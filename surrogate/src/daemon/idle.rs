@@ -52,6 +52,10 @@ pub(super) fn handle(control: &mut Control, at: usize, result: Result<Statistics
     match result {
         Ok(figures) => {
             if let Idle::MaySleep(_) = guest.idleness.sample(now, guest.cycle.since(), figures) {
+                if guest.cycle.left_awake_until(now).is_some() {
+                    // It stays idle as far as we know, and is looked at again with the next figures.
+                    return;
+                }
                 guest.idleness.forget();
                 let depth = guest.config.policy.depth;
                 control.look_at(at, Then::Sleep { depth, reply: None });

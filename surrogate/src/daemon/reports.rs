@@ -28,7 +28,10 @@ pub(super) fn tell(control: &mut Control, at: usize) {
                 ("waking", cause)
             }
             Report::Aborted(why) => {
-                guest.why = Some(format!("its sleep was broken off: {why}"));
+                let left = guest.cycle.left_awake_until(now).map_or_else(String::new, |until| {
+                    format!("; left awake for {} s, unless commanded", until.since(now).as_secs())
+                });
+                guest.why = Some(format!("its sleep was broken off: {why}{left}"));
                 ("aborted", why)
             }
             Report::Failed(why) => {

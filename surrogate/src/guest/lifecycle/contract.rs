@@ -59,6 +59,8 @@ pub struct CyclePolicy {
     pub budget: WakeBudget,
     /// How long one hypervisor call of a wake may take.
     pub wake_timeout: Duration,
+    /// How long a frame is held for the guest: tries to wake it are never further apart than half of that.
+    pub hold_age: Duration,
     /// A sleeping guest's network stack stays awake, so its port sleeps too (frozen namespaces).
     pub port_sleeps: bool,
 }

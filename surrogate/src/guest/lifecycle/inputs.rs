@@ -34,7 +34,7 @@ impl Lifecycle {
         if !returned {
             return;
         }
-        self.redo_at = None;
+        self.try_at_once();
         match (self.state, self.wanted) {
             (State::Asleep, Some(cause)) => self.wake_for(now, cause, host),
             (State::Stranded, _) => self.retry_at = Some(now),
@@ -73,14 +73,21 @@ impl Lifecycle {
                 Power::Running => Ok(()),
                 power => Err(CommandRefused::NotRunning(power_name(power))),
             },
-            State::Waking | State::Replaying => Ok(()),
+            State::Waking | State::Replaying => {
+                self.try_at_once();
+                self.step(now, host);
+                Ok(())
+            }
             State::Settling => {
                 self.wanted = Some(WakeCause::Command);
+                self.try_at_once();
                 self.step(now, host);
                 Ok(())
             }
             State::Asleep | State::Stranded if !self.reachable => Err(CommandRefused::Unreachable),
             State::Asleep | State::Stranded => {
+                self.try_at_once();
+                self.attempts = 0;
                 self.begin_wake(now, WakeCause::Command, host);
                 Ok(())
             }
@@ -103,6 +110,8 @@ impl Lifecycle {
             State::Settling | State::Asleep if !self.may_wake() => {
                 self.reports.push_back(Report::WakeForbidden(reason));
             }
+            // It could not be woken, and that is tried again in its own time, however many frames ask.
+            State::Settling if self.facts.stranded => {}
             State::Settling => {
                 self.wanted.get_or_insert(WakeCause::Frame(reason));
                 self.step(now, host);
@@ -115,8 +124,12 @@ impl Lifecycle {
     /// A frame from the sleeper's own MAC came: it seems to run. The engine fell silent already; the
     /// hypervisor is asked, and if the guest is still stopped the engine may speak again.
     pub fn handle_guest_spoke(&mut self, now: Instant, epoch: Epoch, host: &mut HostBudget) {
-        if epoch == self.epoch && matches!(self.state, State::Asleep | State::Stranded) {
+        // One NIC may answer, and hear it, before the last one confirmed that it does.
+        let stands = matches!(self.state, State::Asleep | State::Stranded)
+            || self.is_pending(Action::Mode(Mode::Answer));
+        if epoch == self.epoch && stands {
             // Only the NIC that heard it fell silent: the others are told by the next step.
+            self.redo_at = None;
             self.doubt(now, host);
         }
     }
@@ -127,6 +140,7 @@ impl Lifecycle {
         if self.hypervisor_call_pending() || self.is_pending(Action::Inspect) {
             self.hear(power);
         } else if power != self.facts.power {
+            self.try_at_once();
             self.doubt(now, host);
         }
     }
@@ -145,6 +159,9 @@ impl Lifecycle {
         }
         let before = self.facts.power;
         self.facts.power = power;
+        if power != before {
+            self.try_at_once();
+        }
         // The answer may be older than what was heard since the question: ask again.
         self.facts.doubted = self.facts.heard.take_against(power);
         match self.state {
@@ -197,6 +214,7 @@ impl Lifecycle {
     pub fn handle_port_lost(&mut self, now: Instant, host: &mut HostBudget) {
         // Nobody is left to say that it is done.
         self.pending.take_if(|p| matches!(p.order.action, Action::Mode(_) | Action::Barrier));
+        self.try_at_once();
         self.facts.steered = false;
         self.facts.unsure.steered = false;
         self.facts.mode = Mode::Pass;

@@ -56,8 +56,8 @@ pub const PAUSE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const SAVE_TIMEOUT: Duration = Duration::from_secs(300);
 /// First and longest time between two tries.
 const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// How long to wait before a failed step is tried again.
-const REDO: Duration = Duration::from_secs(1);
+/// First and longest time between two sleeps of the daemon's own accord that come to nothing.
+const SLEEP_BACK_OFF: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(3600));
 
 /// One guest's cycle. See the [module](self).
 #[derive(Clone, Debug)]
@@ -85,11 +85,20 @@ pub struct Lifecycle {
     wanted: Option<WakeCause>,
     /// Why the step failed that breaks a sleep off, told with it.
     failure: Option<String>,
+    /// Settling: the frame that asks for it has to wait for its budget, as the guest is stopped already.
+    put_off: bool,
     /// When to try a wake again that was put off or failed.
     retry_at: Option<Instant>,
+    /// Wakes that failed in a row.
+    attempts: u32,
     /// When to try a step again that failed and may go well next time.
     redo_at: Option<Instant>,
-    attempts: u32,
+    /// Steps that failed in a row.
+    failures: u32,
+    /// No sleep of the daemon's own accord is begun before.
+    sleep_after: Option<Instant>,
+    /// Sleeps in a row that came to nothing.
+    broken_off: u32,
     since: Instant,
 }
 
@@ -125,9 +134,13 @@ impl Lifecycle {
             counted_waking: false,
             wanted: None,
             failure: None,
+            put_off: false,
             retry_at: None,
-            redo_at: None,
             attempts: 0,
+            redo_at: None,
+            failures: 0,
+            sleep_after: None,
+            broken_off: 0,
             since: now,
         }
     }
@@ -172,6 +185,13 @@ impl Lifecycle {
     #[must_use]
     pub const fn depth(&self) -> Depth {
         self.depth
+    }
+
+    /// Until when the daemon leaves it awake of its own accord, because its last sleeps came to nothing. A
+    /// command is not bound by it.
+    #[must_use]
+    pub fn left_awake_until(&self, now: Instant) -> Option<Instant> {
+        self.sleep_after.filter(|at| *at > now)
     }
 
     /// The next order to perform. At most one is outstanding.

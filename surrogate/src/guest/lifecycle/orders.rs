@@ -2,13 +2,13 @@
 
 use super::plan::{self, Direction, Next};
 use super::{
-    Action, BACK_OFF, BARRIER_TIMEOUT, Heard, Lifecycle, Order, PAUSE_TIMEOUT, Pending, REDO, Report,
-    SAVE_TIMEOUT, State, WakeCause,
+    Action, BACK_OFF, BARRIER_TIMEOUT, Heard, Lifecycle, Order, PAUSE_TIMEOUT, Pending, Report, SAVE_TIMEOUT,
+    State, WakeCause,
 };
 use crate::engine::Mode;
 use crate::hypervisor::Depth;
 use crate::policy::budget::HostBudget;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 impl Lifecycle {
     /// Orders the next step, unless one is outstanding.
@@ -16,7 +16,8 @@ impl Lifecycle {
         while self.pending.is_none() && self.redo_at.is_none_or(|at| at <= now) {
             self.redo_at = None;
             // What a sleeper is to be woken for has to wait for its budget; only a sleep under way is broken off.
-            let wanted = self.wanted.filter(|_| self.state != State::Asleep);
+            let waits = |cause: &WakeCause| self.put_off && matches!(cause, WakeCause::Frame(_));
+            let wanted = self.wanted.filter(|cause| self.state != State::Asleep && !waits(cause));
             match plan::next(self.direction, &self.facts, wanted, self.depth, &self.policy) {
                 Next::Do(action) => {
                     if action == Action::Mode(Mode::Replay { released: false }) {
@@ -26,7 +27,8 @@ impl Lifecycle {
                 }
                 // And perhaps on: something may have been heard on the way.
                 Next::Arrive(state) => self.arrive(now, state, host),
-                Next::Turn => self.turn(now, host),
+                Next::Turn if self.may_turn(now, host) => self.turn(now, host),
+                Next::Turn => self.put_off = true,
                 Next::StandInAgain => self.stand_in_stranded(now, host),
                 Next::Wait => return,
             }
@@ -63,7 +65,10 @@ impl Lifecycle {
         let Some(pending) = self.pending.take_if(|p| p.order.ticket == ticket) else { return };
         let action = pending.order.action;
         match result {
-            Ok(()) => self.done(action),
+            Ok(()) => {
+                self.failures = 0;
+                self.done(action);
+            }
             Err(why) => self.failed(now, action, &why),
         }
         self.step(now, host);
@@ -100,8 +105,25 @@ impl Lifecycle {
             Action::Record(_) | Action::Forget => self.facts.apply(action),
             // Asked again when there is somebody to ask; the long way is for a word that never comes.
             Action::Inspect if !self.reachable => self.redo_at = Some(now + BACK_OFF.1),
-            _ => self.redo_at = Some(now + REDO),
+            _ => {
+                self.failures = self.failures.saturating_add(1);
+                self.redo_at = Some(now + self.back_off(self.failures));
+            }
         }
+    }
+
+    /// How long to wait after the last of so many failures in a row. No frame that is held for the guest grows
+    /// too old between two tries.
+    pub(super) fn back_off(&self, failures: u32) -> Duration {
+        let (first, longest) = BACK_OFF;
+        let longest = longest.min(self.policy.hold_age / 2).max(first);
+        doubled(first, failures).min(longest)
+    }
+
+    /// Something changed, so what failed may go well now.
+    pub(super) const fn try_at_once(&mut self) {
+        self.redo_at = None;
+        self.failures = 0;
     }
 
     fn breaks_a_sleep(&self) -> bool {
@@ -142,6 +164,7 @@ impl Lifecycle {
     fn came_loose(&mut self, now: Instant, host: &mut HostBudget) {
         self.facts.stuck = None;
         self.facts.stranded = true;
+        self.try_at_once();
         self.doubt(now, host);
     }
 
@@ -152,6 +175,12 @@ impl Lifecycle {
     pub(super) fn hypervisor_call_pending(&self) -> bool {
         self.pending.is_some_and(|p| is_hypervisor_call(p.order.action))
     }
+}
+
+/// `first` after one, twice as long after each more.
+pub(super) const fn doubled(first: Duration, times: u32) -> Duration {
+    let doublings = times.saturating_sub(1);
+    first.saturating_mul(1 << if doublings < 16 { doublings } else { 16 })
 }
 
 const fn is_hypervisor_call(action: Action) -> bool {

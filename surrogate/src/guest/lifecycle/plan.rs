@@ -102,11 +102,11 @@ fn stand_in(
     if facts.runs() {
         return Next::Do(if facts.barrier_passed { Action::Sleep(depth) } else { Action::Barrier });
     }
-    if policy.port_sleeps && !facts.port_disabled {
-        return Next::Do(Action::Port { enabled: false });
-    }
     if wanted.is_some() && facts.stuck.is_none() {
         return Next::Turn;
+    }
+    if policy.port_sleeps && !facts.port_disabled {
+        return Next::Do(Action::Port { enabled: false });
     }
     if facts.mode != Mode::Answer && !facts.may_run() {
         return Next::Do(Action::Mode(Mode::Answer));

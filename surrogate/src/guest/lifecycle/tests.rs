@@ -28,6 +28,7 @@ impl Bench {
             wake: WakePolicy::Managed,
             budget: WakeBudget { burst: 2, per_minute: 6 },
             wake_timeout: Duration::from_secs(30),
+            hold_age: Duration::from_secs(75),
             port_sleeps: false,
         })
     }
@@ -190,6 +191,7 @@ fn a_port_that_sleeps_is_disabled_after_the_stop_and_enabled_before_the_resume()
         wake: WakePolicy::Managed,
         budget: WakeBudget::default(),
         wake_timeout: Duration::from_secs(30),
+        hold_age: Duration::from_secs(75),
         port_sleeps: true,
     });
     b.sleep(Depth::Pause);
@@ -205,6 +207,7 @@ fn a_sleeper_s_port_that_the_kernel_enables_is_disabled_again() {
         wake: WakePolicy::Managed,
         budget: WakeBudget::default(),
         wake_timeout: Duration::from_secs(30),
+        hold_age: Duration::from_secs(75),
         port_sleeps: true,
     });
     b.sleep(Depth::Pause);
@@ -566,7 +569,7 @@ fn a_release_that_failed_by_half_is_steered_anew_if_the_guest_stops() {
     b.done.clear();
     b.power = Power::Paused(PauseReason::User);
     b.event(b.power);
-    b.pass(REDO);
+    b.pass(Duration::from_secs(1));
     assert_eq!(b.cycle.state(), State::Asleep);
     assert!(b.done.contains(&Action::Steer), "{:?}", b.done);
 }
@@ -702,4 +705,192 @@ fn a_replay_that_was_doubted_goes_on_before_the_release() {
     b.let_go();
     assert!(b.position(replay) < b.position(Action::Release));
     assert_eq!(b.cycle.state(), State::Awake);
+}
+
+/// The times, in milliseconds, at which something failed within `time`.
+fn failures(b: &mut Bench, time: Duration) -> Vec<u128> {
+    let (begun, mut at) = (b.now, Vec::new());
+    let failed = |b: &Bench| b.reports.iter().filter(|report| matches!(report, Report::Failed(_))).count();
+    let mut before = failed(b);
+    while let Some(due) = b.cycle.poll_timeout().filter(|due| due.since(begun) <= time) {
+        b.pass(due.since(b.now));
+        let after = failed(b);
+        at.extend((before..after).map(|_| b.now.since(begun).as_millis()));
+        before = after;
+    }
+    at
+}
+
+#[test]
+fn a_step_that_goes_on_failing_is_tried_ever_more_rarely_but_in_time_for_what_is_held() {
+    let mut b = Bench::asleep();
+    b.fail = vec![Action::ReturnFloods];
+    b.frame();
+    let at = failures(&mut b, Duration::from_secs(150));
+    assert_eq!(at, [1_000, 3_000, 7_000, 15_000, 31_000, 63_000, 100_500, 138_000]);
+    // It goes well once, so the next failure is a first one again.
+    b.fail = vec![Action::Release];
+    b.pass(Duration::from_secs(38));
+    assert!(b.done.contains(&Action::ReturnFloods), "{:?}", b.done);
+    assert_eq!(failures(&mut b, Duration::from_secs(4)), [1_000, 3_000]);
+}
+
+#[test]
+fn no_frame_grows_too_old_between_two_tries_of_a_wake() {
+    let mut b = Bench::with(CyclePolicy { hold_age: Duration::from_secs(10), ..Bench::awake().cycle.policy });
+    b.sleep(Depth::Pause);
+    b.fail = vec![Action::Resume];
+    b.frame();
+    assert_eq!(b.cycle.state(), State::Stranded);
+    assert_eq!(failures(&mut b, Duration::from_secs(20)), [1_000, 3_000, 7_000, 12_000, 17_000]);
+    let tight = CyclePolicy { hold_age: Duration::from_millis(50), ..b.cycle.policy };
+    let mut b = Bench::with(tight);
+    b.sleep(Depth::Pause);
+    b.fail = vec![Action::ReturnFloods];
+    b.frame();
+    assert_eq!(failures(&mut b, Duration::from_secs(3)), [1_000, 2_000, 3_000], "and never without pause");
+}
+
+#[test]
+fn a_command_and_a_changed_fact_have_a_failed_step_tried_at_once() {
+    let mut b = Bench::asleep();
+    b.fail = vec![Action::ReturnFloods];
+    b.frame();
+    failures(&mut b, Duration::from_secs(70));
+    b.fail.clear();
+    b.cycle.wake(b.now, &mut b.host).unwrap();
+    b.run();
+    assert_eq!(b.cycle.state(), State::Awake);
+
+    let mut b = Bench::with(CyclePolicy { port_sleeps: true, ..b.cycle.policy });
+    b.sleep(Depth::Pause);
+    b.fail = vec![Action::Port { enabled: false }];
+    b.cycle.handle_port_enabled(b.now, &mut b.host);
+    b.run();
+    failures(&mut b, Duration::from_secs(70));
+    assert_eq!(b.cycle.facts().mode, Mode::Answer);
+    b.done.clear();
+    b.power = Power::Running;
+    b.event(b.power);
+    assert_eq!(b.done.first(), Some(&Action::Mode(Mode::Hold { flooded: true })), "silent at once");
+    assert_eq!(b.cycle.state(), State::Awake);
+}
+
+#[test]
+fn frames_do_not_hasten_the_next_try_of_a_failed_wake() {
+    let mut b = Bench::asleep();
+    b.fail = vec![Action::Resume];
+    b.hold_at = Some(Action::Mode(Mode::Answer));
+    b.frame();
+    assert_eq!(b.cycle.state(), State::Settling, "stood in for again");
+    // What is held asks again in the new epoch, before the mode is confirmed.
+    b.frame();
+    b.let_go();
+    b.frame();
+    assert_eq!(b.cycle.state(), State::Stranded);
+    assert_eq!(b.reports.iter().filter(|report| matches!(report, Report::Waking(_))).count(), 1);
+    assert_eq!(failures(&mut b, Duration::from_secs(4)), [1_000, 3_000]);
+}
+
+/// A sleep that a frame breaks off while the guest runs.
+fn broken_off(b: &mut Bench) {
+    b.hold_at = Some(Action::Barrier);
+    b.sleep(Depth::Pause);
+    b.frame();
+    b.let_go();
+    assert_eq!(b.cycle.state(), State::Awake);
+}
+
+#[test]
+fn a_sleep_broken_off_by_a_frame_costs_a_wake_and_is_never_refused() {
+    let mut b = Bench::awake();
+    for _ in 0..3 {
+        broken_off(&mut b);
+    }
+    b.sleep(Depth::Pause);
+    b.frame();
+    assert_eq!(b.cycle.state(), State::Asleep, "both wakes of the budget are used up");
+    assert!(b.reports.contains(&Report::WakePutOff(SYN)));
+    b.pass(Duration::from_secs(10));
+    assert_eq!(b.cycle.state(), State::Awake);
+    assert_eq!(b.host.waking(), 0);
+}
+
+#[test]
+fn a_frame_that_comes_when_the_guest_is_stopped_already_wakes_it_within_the_budgets() {
+    let mut b = Bench::awake();
+    for (within, state) in [(true, State::Awake), (true, State::Awake), (false, State::Asleep)] {
+        b.reports.clear();
+        b.hold_at = Some(Action::Sleep(Depth::Pause));
+        b.sleep(Depth::Pause);
+        b.frame();
+        b.event(Power::Paused(PauseReason::User));
+        b.let_go();
+        assert_eq!(b.cycle.state(), state, "{:?}", b.reports);
+        let put_off = b.reports.iter().filter(|report| matches!(report, Report::WakePutOff(_))).count();
+        assert_eq!(put_off, usize::from(!within));
+    }
+    b.pass(Duration::from_secs(10));
+    assert_eq!(b.cycle.state(), State::Awake, "not forgotten");
+    // A command is not bound by the budget.
+    b.hold_at = Some(Action::Sleep(Depth::Pause));
+    b.sleep(Depth::Pause);
+    b.frame();
+    b.cycle.wake(b.now, &mut b.host).unwrap();
+    b.let_go();
+    assert_eq!(b.cycle.state(), State::Awake);
+    assert_eq!(b.host.waking(), 0);
+}
+
+#[test]
+fn after_sleeps_that_came_to_nothing_the_guest_is_left_awake_ever_longer() {
+    let mut b = Bench::awake();
+    let left = |b: &Bench| b.cycle.left_awake_until(b.now).map(|at| at.since(b.now).as_secs());
+    let mut waits = Vec::new();
+    for _ in 0..11 {
+        broken_off(&mut b);
+        waits.push(left(&b).unwrap());
+    }
+    assert_eq!(waits, [10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600]);
+    b.pass(Duration::from_secs(3600));
+    assert_eq!(left(&b), None);
+    // One that failed counts as well; one that a person broke off does not.
+    let mut b = Bench::awake();
+    b.fail = vec![Action::Steer];
+    b.sleep(Depth::Pause);
+    assert_eq!((b.cycle.state(), left(&b)), (State::Awake, Some(10)));
+    b.fail.clear();
+    b.hold_at = Some(Action::Barrier);
+    b.sleep(Depth::Pause);
+    b.cycle.wake(b.now, &mut b.host).unwrap();
+    b.let_go();
+    assert_eq!((b.cycle.state(), left(&b)), (State::Awake, Some(10)));
+    // A sleep that comes to its end forgives.
+    b.sleep(Depth::Pause);
+    b.frame();
+    assert_eq!((b.cycle.state(), left(&b)), (State::Awake, None));
+}
+
+#[test]
+fn a_port_that_cannot_be_disabled_keeps_nobody_from_waking() {
+    let mut b = Bench::with(CyclePolicy { port_sleeps: true, ..Bench::awake().cycle.policy });
+    b.fail = vec![Action::Port { enabled: false }];
+    b.sleep(Depth::Pause);
+    assert_eq!(b.cycle.state(), State::Settling);
+    b.frame();
+    b.pass(Duration::from_secs(1));
+    assert_eq!(b.cycle.state(), State::Awake);
+}
+
+#[test]
+fn a_guest_that_is_heard_before_every_nic_answers_is_asked_about() {
+    let mut b = Bench::awake();
+    b.hold_at = Some(Action::Mode(Mode::Answer));
+    b.sleep(Depth::Pause);
+    // One NIC answers already, hears it and is silent; the other one has not confirmed.
+    b.cycle.handle_guest_spoke(b.now, b.cycle.epoch(), &mut b.host);
+    b.let_go();
+    assert!(b.done.contains(&Action::Inspect), "{:?}", b.done);
+    assert_eq!((b.cycle.state(), b.cycle.facts().mode), (State::Asleep, Mode::Answer));
+    assert_eq!(b.done.last(), Some(&Action::Mode(Mode::Answer)), "all are told to answer again");
 }

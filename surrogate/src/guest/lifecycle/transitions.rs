@@ -1,8 +1,9 @@
 //! Where a cycle turns: each change of direction or state, and what is forgotten and begun with it.
 
 use super::contract::power_name;
+use super::orders::doubled;
 use super::plan::Direction;
-use super::{Action, BACK_OFF, Intent, Lifecycle, Report, State, WakeCause};
+use super::{Action, Intent, Lifecycle, Report, SLEEP_BACK_OFF, State, WakeCause};
 use crate::engine::Mode;
 use crate::policy::budget::HostBudget;
 use crate::time::Instant;
@@ -18,14 +19,8 @@ impl Lifecycle {
             self.wanted = Some(cause);
             return;
         }
-        let granted = self.bucket.ready(now).and_then(|()| host.begin(now));
-        match granted {
-            Ok(()) => {
-                // Cannot fail: `ready` said so at this very moment.
-                let _ = self.bucket.take(now);
-                self.counted_waking = true;
-                self.begin_wake(now, cause, host);
-            }
+        match self.grant(now, host) {
+            Ok(()) => self.begin_wake(now, cause, host),
             Err(again) => {
                 if let (None, WakeCause::Frame(reason)) = (self.wanted, cause) {
                     self.reports.push_back(Report::WakePutOff(reason));
@@ -34,6 +29,30 @@ impl Lifecycle {
                 self.retry_at = again;
             }
         }
+    }
+
+    /// Takes what a wake costs of both budgets, or nothing and says when to ask again.
+    fn grant(&mut self, now: Instant, host: &mut HostBudget) -> Result<(), Option<Instant>> {
+        self.bucket.ready(now)?;
+        host.begin(now)?;
+        // Cannot fail: `ready` said so at this very moment.
+        let _ = self.bucket.take(now);
+        self.counted_waking = true;
+        Ok(())
+    }
+
+    /// Whether a sleep may be broken off here. That of a guest which runs always may: nothing was promised in
+    /// its name yet. One that is stopped already is woken within the budgets, as any sleeper is.
+    pub(super) fn may_turn(&mut self, now: Instant, host: &mut HostBudget) -> bool {
+        let stopped = !self.facts.runs() && !self.facts.busy();
+        let Some(WakeCause::Frame(reason)) = self.wanted.filter(|_| stopped && !self.put_off) else {
+            return true;
+        };
+        let granted = self.grant(now, host).is_ok();
+        if !granted {
+            self.reports.push_back(Report::WakePutOff(reason));
+        }
+        granted
     }
 
     pub(super) fn begin_wake(&mut self, now: Instant, cause: WakeCause, host: &mut HostBudget) {
@@ -53,6 +72,7 @@ impl Lifecycle {
         self.facts.intent = None;
         self.facts.call_failed = false;
         self.wanted = None;
+        self.put_off = false;
         self.retry_at = None;
         self.redo_at = None;
         self.reports.push_back(Report::Waking(cause));
@@ -66,6 +86,7 @@ impl Lifecycle {
         self.facts.barrier_passed = false;
         self.facts.call_failed = false;
         self.failure = None;
+        self.put_off = false;
         self.retry_at = None;
         self.enter(now, State::Settling, host);
     }
@@ -129,8 +150,27 @@ impl Lifecycle {
         if self.facts.runs() || cause != WakeCause::Retry {
             self.reports.push_back(Report::Aborted(why));
         }
+        if self.facts.runs() {
+            self.count_broken_off(now, cause);
+        }
         self.enter(now, if self.facts.runs() { State::Replaying } else { State::Waking }, host);
         self.hand_back(cause);
+    }
+
+    /// A sleep that came to nothing costs what a wake does, if there is something left of it, and the next one
+    /// of the daemon's own accord comes ever later: who times frames well cannot bounce the guest.
+    fn count_broken_off(&mut self, now: Instant, cause: WakeCause) {
+        match cause {
+            WakeCause::Frame(_) => {
+                let _ = self.bucket.take(now);
+            }
+            WakeCause::Retry => {}
+            // People may do that as often as they like.
+            WakeCause::Command | WakeCause::Outside => return,
+        }
+        let (first, longest) = SLEEP_BACK_OFF;
+        self.broken_off = self.broken_off.saturating_add(1);
+        self.sleep_after = Some(now + doubled(first, self.broken_off).min(longest));
     }
 
     pub(super) fn arrive(&mut self, now: Instant, state: State, host: &mut HostBudget) {
@@ -142,9 +182,11 @@ impl Lifecycle {
         let state = if self.stuck.is_some() { State::Stranded } else { state };
         match state {
             State::Stranded => {
-                let (first, longest) = BACK_OFF;
-                let wait = first.saturating_mul(1 << self.attempts.saturating_sub(1).min(6)).min(longest);
-                self.retry_at = Some(now + wait);
+                self.retry_at = Some(now + self.back_off(self.attempts));
+            }
+            State::Asleep => {
+                self.broken_off = 0;
+                self.sleep_after = None;
             }
             State::Awake => {
                 self.slept_by_us = false;
@@ -154,6 +196,10 @@ impl Lifecycle {
             _ => {}
         }
         self.enter(now, state, host);
+        // What asked for it while it was stopped had to wait until here.
+        if let (State::Asleep, true, Some(cause)) = (state, core::mem::take(&mut self.put_off), self.wanted) {
+            self.wake_for(now, cause, host);
+        }
     }
 
     pub(super) fn enter(&mut self, now: Instant, state: State, host: &mut HostBudget) {
