@@ -2,7 +2,8 @@
 //!
 //! Everything but `run`, `check` and `replay` is a question to a running daemon. Results go to
 //! standard output, as text or with `--json` as JSON; an error is one line on standard error that
-//! says what to do, of a configuration one for each mistake, and with `--json` an object on standard output as well.
+//! says what to do, of a configuration one for each mistake, and with `--json` an object on standard
+//! output as well.
 
 pub mod args;
 mod ask;

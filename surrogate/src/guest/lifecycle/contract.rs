@@ -116,7 +116,8 @@ pub enum Action {
     ReturnFloods,
     /// Let the guest run.
     Resume,
-    /// Ask the hypervisor what the guest's power is; told by [`Lifecycle::handle_inspected`](super::Lifecycle::handle_inspected) first.
+    /// Ask the hypervisor what the guest's power is; told first by
+    /// [`handle_inspected`](super::Lifecycle::handle_inspected).
     Inspect,
     /// Point the forwarding entries back at the guest's own ports.
     Release,
