@@ -201,6 +201,14 @@ fn record(control: &mut Control, at: usize, order: Order, intent: Intent) {
         since_unix_ms: clock::unix_ms(),
     };
     let (journal, outbox) = (Arc::clone(&control.journal), control.outbox.clone());
+    if matches!(intent, Intent::Wake | Intent::Awake) {
+        // A wake waits for no disk: a daemon that does not find its record finds a sleeper as we did.
+        journal.note_guest(&record);
+        journal.flush_soon();
+        let result = Ok(Outcome::Plain);
+        let _ = outbox.send(Message::Done { guest: at, ticket: order.ticket, result });
+        return;
+    }
     tokio::task::spawn_blocking(move || {
         let result = journal.put_guest(&record).map(|()| Outcome::Plain).map_err(|why| why.to_string());
         let _ = outbox.send(Message::Done { guest: at, ticket: order.ticket, result });

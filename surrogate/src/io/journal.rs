@@ -1,15 +1,20 @@
 //! What must survive the daemon: guests, and every change we made on a bridge.
 //!
-//! One small database in the state directory, locked while it is open. A write is on the disk when it
-//! returns; reads come from memory, filled when the journal is opened. Values are JSON, so that a record
-//! of an older version can be read, and the schema's version is written beside them. It records and
-//! never acts: what a change means, and how to undo it, is [`steering`](crate::io::steering)'s matter.
+//! One small database in the state directory, locked while it is open. What is *put* is on the disk when
+//! the call returns: it must be there before anybody acts on it. What has been done already (a change that
+//! was put back, a wake that began) is *noted*: known at once and written soon, by [`Journal::flush`] or
+//! with the next write, in one transaction and in order. If a crash loses a note, it is done a second
+//! time, which is harmless; waiting for the disk on a guest's way back would not be.
+//!
+//! Reads come from memory, filled when the journal is opened. Values are JSON, so that a record of an
+//! older version can be read, and the schema's version is written beside them. It records and never acts:
+//! what a change means, and how to undo it, is [`steering`](crate::io::steering)'s matter.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -22,14 +27,25 @@ use crate::io::netlink::{FdbKind, GroupEntry};
 /// The open journal of one daemon.
 pub struct Journal {
     path: PathBuf,
-    database: Database,
-    cache: Mutex<Cache>,
+    /// Held over a commit, so that memory and disk see writes in one order. Locked before `memory`.
+    database: Mutex<Database>,
+    /// Never held over a commit: nobody who reads waits for the disk.
+    memory: Mutex<Memory>,
 }
 
 #[derive(Default)]
-struct Cache {
+struct Memory {
     guests: BTreeMap<String, GuestRecord>,
     changes: BTreeMap<String, Change>,
+    /// What is in the maps and not yet on the disk.
+    noted: Vec<Write>,
+}
+
+/// One value to write or, with `None`, to remove.
+#[derive(Clone, Debug)]
+enum Write {
+    Guest(String, Option<GuestRecord>),
+    Change(String, Option<Change>),
 }
 
 /// What we must know of a guest after a restart.
@@ -228,9 +244,12 @@ impl Journal {
             other => unreadable(&path, other),
         })?;
         check_version(&path, &database)?;
-        let cache =
-            Cache { guests: load(&path, &database, GUESTS)?, changes: load(&path, &database, CHANGES)? };
-        Ok(Self { path, database, cache: Mutex::new(cache) })
+        let memory = Memory {
+            guests: load(&path, &database, GUESTS)?,
+            changes: load(&path, &database, CHANGES)?,
+            noted: Vec::new(),
+        };
+        Ok(Self { path, database: Mutex::new(database), memory: Mutex::new(memory) })
     }
 
     /// The database file.
@@ -250,10 +269,12 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Write`].
     pub fn put_guest(&self, guest: &GuestRecord) -> Result<(), JournalError> {
-        let value = self.encode(guest)?;
-        self.write(GUESTS, &[(guest.name.clone(), Some(value))], |cache| {
-            cache.guests.insert(guest.name.clone(), guest.clone());
-        })
+        self.write(vec![Write::Guest(guest.name.clone(), Some(guest.clone()))])
+    }
+
+    /// Notes what is new of a guest.
+    pub fn note_guest(&self, guest: &GuestRecord) {
+        self.note(Write::Guest(guest.name.clone(), Some(guest.clone())));
     }
 
     /// Forgets a guest.
@@ -261,15 +282,13 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Write`].
     pub fn delete_guest(&self, name: &str) -> Result<(), JournalError> {
-        self.write(GUESTS, &[(name.to_owned(), None)], |cache| {
-            cache.guests.remove(name);
-        })
+        self.write(vec![Write::Guest(name.to_owned(), None)])
     }
 
     /// All guests recorded, by name.
     #[must_use]
     pub fn guests(&self) -> Vec<GuestRecord> {
-        self.cache().guests.values().cloned().collect()
+        self.memory().guests.values().cloned().collect()
     }
 
     /// Records a change, in place of one with the same key.
@@ -285,13 +304,7 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Write`].
     pub fn put_changes(&self, changes: &[Change]) -> Result<(), JournalError> {
-        let values = changes
-            .iter()
-            .map(|change| Ok((change.key(), Some(self.encode(change)?))))
-            .collect::<Result<Vec<_>, JournalError>>()?;
-        self.write(CHANGES, &values, |cache| {
-            cache.changes.extend(changes.iter().map(|change| (change.key(), change.clone())));
-        })
+        self.write(changes.iter().map(|change| Write::Change(change.key(), Some(change.clone()))).collect())
     }
 
     /// Forgets a change: it is undone.
@@ -299,58 +312,115 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Write`].
     pub fn delete_change(&self, key: &str) -> Result<(), JournalError> {
-        self.delete_changes(&[key.to_owned()])
-    }
-
-    /// Forgets several changes, all or none.
-    ///
-    /// # Errors
-    /// [`JournalError::Write`].
-    pub fn delete_changes(&self, keys: &[String]) -> Result<(), JournalError> {
-        let known: Vec<_> = keys.iter().filter(|key| self.change(key).is_some()).cloned().collect();
-        if known.is_empty() {
+        if self.change(key).is_none() {
             return Ok(());
         }
-        let values: Vec<_> = known.into_iter().map(|key| (key, None)).collect();
-        self.write(CHANGES, &values, |cache| cache.changes.retain(|key, _| !keys.contains(key)))
+        self.write(vec![Write::Change(key.to_owned(), None)])
+    }
+
+    /// Notes that a change is undone.
+    pub fn note_undone(&self, key: &str) {
+        if self.change(key).is_some() {
+            self.note(Write::Change(key.to_owned(), None));
+        }
     }
 
     /// The change with this key.
     #[must_use]
     pub fn change(&self, key: &str) -> Option<Change> {
-        self.cache().changes.get(key).cloned()
+        self.memory().changes.get(key).cloned()
     }
 
     /// All changes recorded, by key.
     #[must_use]
     pub fn changes(&self) -> Vec<Change> {
-        self.cache().changes.values().cloned().collect()
+        self.memory().changes.values().cloned().collect()
     }
 
-    fn cache(&self) -> MutexGuard<'_, Cache> {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Writes what was noted; it is on the disk when this returns.
+    ///
+    /// # Errors
+    /// [`JournalError::Write`]; then it is written with what comes next.
+    pub fn flush(&self) -> Result<(), JournalError> {
+        self.write(Vec::new())
     }
 
-    /// Writes or, with `None`, removes values, all or none, then lets memory follow.
-    fn write(
-        &self,
-        table: Table,
-        values: &[(String, Option<Vec<u8>>)],
-        follow: impl FnOnce(&mut Cache),
-    ) -> Result<(), JournalError> {
-        // Held over the commit, so that memory and disk see writes in one order.
-        let mut cache = self.cache();
-        commit(&self.database, table, values).map_err(|error| self.unwritten(&error))?;
-        follow(&mut cache);
-        Ok(())
+    /// Has what was noted written, without waiting for it. Needs a tokio runtime.
+    pub fn flush_soon(self: &Arc<Self>) {
+        let journal = Arc::clone(self);
+        tokio::task::spawn_blocking(move || {
+            if let Err(why) = journal.flush() {
+                tracing::warn!(%why, "what was put back is still recorded; it is written with what comes next");
+            }
+        });
     }
 
-    fn encode(&self, value: &impl Serialize) -> Result<Vec<u8>, JournalError> {
-        serde_json::to_vec(value).map_err(|error| self.unwritten(&error))
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn unwritten(&self, error: &dyn fmt::Display) -> JournalError {
-        JournalError::Write { path: self.path.clone(), why: error.to_string() }
+    fn note(&self, write: Write) {
+        let mut memory = self.memory();
+        memory.apply(&write);
+        // However long the disk is full, there is one note of each value at most.
+        memory.noted.retain(|earlier| !earlier.is_of_the_value_of(&write));
+        memory.noted.push(write);
+    }
+
+    /// Writes what was noted and `writes`, all or none, then lets memory follow.
+    fn write(&self, mut writes: Vec<Write>) -> Result<(), JournalError> {
+        let database = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let noted = core::mem::take(&mut self.memory().noted);
+        if noted.is_empty() && writes.is_empty() {
+            return Ok(());
+        }
+        let committed = commit_all(&database, noted.iter().chain(&writes));
+        let mut memory = self.memory();
+        // What was noted during the commit comes after it.
+        let later = core::mem::take(&mut memory.noted);
+        match committed {
+            Ok(()) => {
+                writes.extend(later.iter().cloned());
+                writes.iter().for_each(|write| memory.apply(write));
+                memory.noted = later;
+                Ok(())
+            }
+            Err(error) => {
+                memory.noted = noted;
+                memory.noted.extend(later);
+                Err(JournalError::Write { path: self.path.clone(), why: error.to_string() })
+            }
+        }
+    }
+}
+
+impl Write {
+    fn is_of_the_value_of(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Guest(one, _), Self::Guest(another, _))
+            | (Self::Change(one, _), Self::Change(another, _)) => one == another,
+            _ => false,
+        }
+    }
+}
+
+impl Memory {
+    fn apply(&mut self, write: &Write) {
+        match write {
+            Write::Guest(name, Some(guest)) => drop(self.guests.insert(name.clone(), guest.clone())),
+            Write::Guest(name, None) => drop(self.guests.remove(name)),
+            Write::Change(key, Some(change)) => drop(self.changes.insert(key.clone(), change.clone())),
+            Write::Change(key, None) => drop(self.changes.remove(key)),
+        }
+    }
+}
+
+impl Drop for Journal {
+    /// A clean end loses no note.
+    fn drop(&mut self) {
+        if let Err(why) = self.flush() {
+            tracing::warn!(%why, "what was put back is still recorded, and will be put back once more");
+        }
     }
 }
 
@@ -361,22 +431,34 @@ impl fmt::Debug for Journal {
 }
 
 /// One transaction with redb's immediate durability: it is synced before it returns.
-fn commit(
+fn commit_all<'a>(
     database: &Database,
-    table: Table,
-    values: &[(String, Option<Vec<u8>>)],
-) -> Result<(), redb::Error> {
+    writes: impl Iterator<Item = &'a Write>,
+) -> Result<(), Box<dyn std::error::Error>> {
     let transaction = database.begin_write()?;
     {
-        let mut table = transaction.open_table(table)?;
-        for (key, value) in values {
-            match value {
-                Some(value) => drop(table.insert(key.as_str(), value.as_slice())?),
-                None => drop(table.remove(key.as_str())?),
+        let mut guests = transaction.open_table(GUESTS)?;
+        let mut changes = transaction.open_table(CHANGES)?;
+        for write in writes {
+            match write {
+                Write::Guest(name, guest) => set(&mut guests, name, guest.as_ref())?,
+                Write::Change(key, change) => set(&mut changes, key, change.as_ref())?,
             }
         }
     }
     Ok(transaction.commit()?)
+}
+
+fn set(
+    table: &mut redb::Table<'_, &'static str, &'static [u8]>,
+    key: &str,
+    value: Option<&impl Serialize>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    match value {
+        Some(value) => drop(table.insert(key, serde_json::to_vec(value)?.as_slice())?),
+        None => drop(table.remove(key)?),
+    }
+    Ok(())
 }
 
 fn load<T: DeserializeOwned>(
@@ -405,9 +487,15 @@ fn check_version(path: &Path, database: &Database) -> Result<(), JournalError> {
     match load::<u32>(path, database, META)?.get(VERSION_KEY) {
         Some(&VERSION) => Ok(()),
         Some(other) => Err(unreadable(path, format!("it has version {other}, this program knows {VERSION}"))),
-        None => commit(database, META, &[(VERSION_KEY.to_owned(), Some(VERSION.to_string().into_bytes()))])
+        None => write_version(database, VERSION)
             .map_err(|error| JournalError::Write { path: path.to_owned(), why: error.to_string() }),
     }
+}
+
+fn write_version(database: &Database, version: u32) -> Result<(), Box<dyn std::error::Error>> {
+    let transaction = database.begin_write()?;
+    set(&mut transaction.open_table(META)?, VERSION_KEY, Some(&version))?;
+    Ok(transaction.commit()?)
 }
 
 fn unreadable(path: &Path, why: impl fmt::Display) -> JournalError {
@@ -498,6 +586,48 @@ mod tests {
     }
 
     #[test]
+    fn what_is_noted_is_known_at_once_and_written_with_the_next_write_or_at_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(folder.path()).unwrap();
+        journal.put_change(&floods_taken()).unwrap();
+        journal.note_guest(&GuestRecord { epoch: 6, ..web1() });
+        journal.note_guest(&web1());
+        journal.note_undone(&floods_taken().key());
+        assert_eq!(journal.memory().noted.len(), 2, "one of each value");
+        assert_eq!((journal.guests(), journal.changes()), (vec![web1()], vec![]));
+        assert_eq!(on_disk(&journal), (vec![], vec![floods_taken()]), "nobody waited for the disk");
+
+        let web2 = GuestRecord { name: "web2".to_owned(), ..web1() };
+        journal.put_guest(&web2).unwrap();
+        assert_eq!(on_disk(&journal), (vec![web1(), web2.clone()], vec![]));
+
+        journal.note_guest(&GuestRecord { epoch: 8, ..web1() });
+        drop(journal);
+        let journal = Journal::open(folder.path()).unwrap();
+        assert_eq!(journal.guests(), [GuestRecord { epoch: 8, ..web1() }, web2]);
+    }
+
+    #[test]
+    fn a_change_put_after_its_undoing_was_noted_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(folder.path()).unwrap();
+        journal.put_change(&floods_taken()).unwrap();
+        journal.note_undone(&floods_taken().key());
+        journal.put_change(&floods_taken()).unwrap();
+        journal.flush().unwrap();
+        assert_eq!(journal.changes(), [floods_taken()]);
+        assert_eq!(on_disk(&journal).1, [floods_taken()]);
+    }
+
+    /// What a daemon that is started after this one was killed would read.
+    fn on_disk(journal: &Journal) -> (Vec<GuestRecord>, Vec<Change>) {
+        let database = journal.database.lock().unwrap();
+        let guests = load(&journal.path, &database, GUESTS).unwrap();
+        let changes = load(&journal.path, &database, CHANGES).unwrap();
+        (guests.into_values().collect(), changes.into_values().collect())
+    }
+
+    #[test]
     fn a_second_daemon_is_told_that_one_runs() {
         let folder = tempfile::tempdir().unwrap();
         let _first = Journal::open(folder.path()).unwrap();
@@ -520,7 +650,7 @@ mod tests {
     fn a_journal_of_a_later_version_is_not_touched() {
         let folder = tempfile::tempdir().unwrap();
         let database = Database::create(folder.path().join(FILE)).unwrap();
-        commit(&database, META, &[(VERSION_KEY.to_owned(), Some(b"2".to_vec()))]).unwrap();
+        write_version(&database, 2).unwrap();
         drop(database);
         let error = Journal::open(folder.path()).unwrap_err().to_string();
         assert!(error.contains("it has version 2, this program knows 1"), "{error}");

@@ -7,7 +7,8 @@
 //! | [`disable_port`](Steering::disable_port) | nothing passes the guest's port at all | [`enable_port`](Steering::enable_port) |
 //!
 //! Each operation is written to the journal, with the old values, *before* anything is changed, and may
-//! be repeated. So whatever becomes of the daemon, [`Steering::reconcile`] of its successor or
+//! be repeated. That it was put back is written soon *after*, and nobody waits for it: once more changes
+//! nothing. So whatever becomes of the daemon, [`Steering::reconcile`] of its successor or
 //! [`release_all`] without one finds what there is to put back. Our own port takes its entries with it
 //! when the daemon dies; only the guest's port keeps traces. Ports are known by name: a restored guest
 //! has a new device under its old name, whose settings are its own and are left alone.
@@ -190,7 +191,8 @@ impl Steering {
         if let Some(change) = self.journal.change(&place.key(Kind::GroupsKept)) {
             undo::groups(&self.netlink, &self.journal, &change).await?;
         }
-        self.unrecord(place, &[Kind::FloodsTaken, Kind::GroupsKept]).await
+        self.undone(place, &[Kind::FloodsTaken, Kind::GroupsKept]);
+        Ok(())
     }
 
     /// Disables the guest's port: for a guest whose network stack stays awake while it sleeps.
@@ -237,7 +239,8 @@ impl Steering {
         };
         let vlan = place.vlan_on(&bridge);
         self.netlink.fdb_replace(place.mac, vlan, link.ifindex, undo::entry_kind(was)).await?;
-        self.unrecord(place, &[Kind::Steered]).await
+        self.undone(place, &[Kind::Steered]);
+        Ok(())
     }
 
     /// The guest's own port for deliveries: its number, and the VLAN whose tag the bridge takes off there and so
@@ -286,7 +289,7 @@ impl Steering {
     async fn enable(&self, place: &Place, guest_port: Option<&str>) -> Result<(), SteeringError> {
         if let Some(change) = self.journal.change(&place.key(Kind::PortDisabled)) {
             undo::port_state(&self.netlink, &self.journal, &change, guest_port).await?;
-            self.unrecord(place, &[Kind::PortDisabled]).await?;
+            self.undone(place, &[Kind::PortDisabled]);
         }
         Ok(())
     }
@@ -333,9 +336,10 @@ impl Steering {
         undo::blocking(&self.journal, move |journal| journal.put_changes(&changes)).await
     }
 
-    async fn unrecord(&self, place: &Place, kinds: &[Kind]) -> Result<(), SteeringError> {
-        let keys: Vec<String> = kinds.iter().map(|kind| place.key(*kind)).collect();
-        Ok(undo::blocking(&self.journal, move |journal| journal.delete_changes(&keys)).await?)
+    /// Notes that changes are put back.
+    fn undone(&self, place: &Place, kinds: &[Kind]) {
+        kinds.iter().for_each(|kind| self.journal.note_undone(&place.key(*kind)));
+        self.journal.flush_soon();
     }
 }
 
