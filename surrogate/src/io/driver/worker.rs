@@ -84,8 +84,9 @@ impl<P: FramePort> Worker<P> {
         let due = self.engine.poll_timeout().map(|at| at.since(clock::now()));
         let retry = self.notices.retry_after();
         let timeout = due.into_iter().chain(retry).min();
-        self.port.wait(self.commands.as_fd(), timeout)?;
-        self.commands.acknowledge();
+        if self.port.wait(self.commands.as_fd(), timeout)? {
+            self.commands.acknowledge();
+        }
         Ok(())
     }
 

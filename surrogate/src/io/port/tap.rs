@@ -57,9 +57,12 @@ impl TapPort {
 }
 
 impl FramePort for TapPort {
-    fn wait(&mut self, wake: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<()> {
-        let [port, _] = sys::wait_readable([self.file.as_fd(), wake], timeout)?;
-        if port.failed && !port.readable { Err(io::Error::from_raw_os_error(libc::EBADFD)) } else { Ok(()) }
+    fn wait(&mut self, wake: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<bool> {
+        let [port, wake] = sys::wait_readable([self.file.as_fd(), wake], timeout)?;
+        if port.failed && !port.readable {
+            return Err(io::Error::from_raw_os_error(libc::EBADFD));
+        }
+        Ok(wake.readable)
     }
 
     fn receive(&mut self) -> io::Result<Option<Received<'_>>> {

@@ -91,10 +91,10 @@ impl VethPort {
 }
 
 impl FramePort for VethPort {
-    fn wait(&mut self, wake: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<()> {
+    fn wait(&mut self, wake: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<bool> {
         self.ring.release(); // or the kernel would call the ring readable for ever
         if self.ring.is_ready() {
-            return Ok(());
+            return Ok(false);
         }
         let Self { ring, watch, socket, .. } = self;
         let slept = watch.wait(
@@ -103,11 +103,11 @@ impl FramePort for VethPort {
             || ring.is_ready(),
             || sys::wait_readable([socket.as_fd(), wake], timeout),
         );
-        let Some(slept) = slept else { return Ok(()) };
-        let [port, _] = slept?;
+        let Some(slept) = slept else { return Ok(false) };
+        let [port, wake] = slept?;
         match port.failed.then(|| self.socket.take_error()) {
             Some(Ok(Some(error)) | Err(error)) => Err(error),
-            _ => Ok(()),
+            _ => Ok(wake.readable),
         }
     }
 
