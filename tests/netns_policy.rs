@@ -4,10 +4,12 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
+use surrogate_house::capture::Sender;
 use surrogate_house::clients::{Pinging, curl};
 use surrogate_house::deadline::{pause, timed};
 use surrogate_house::lab::{LISTEN, Lab};
 use surrogate_house::until;
+use surrogate_wire::Mac;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Nobody listens here, and the configuration says so.
@@ -82,6 +84,35 @@ fn a_guest_on_an_isolated_port_is_not_put_to_sleep_and_the_reason_is_told() {
     assert!(!lab.guest().is_frozen());
     lab.network.hypervisor.bridge("link set dev web1 isolated off");
     lab.daemon.sleep("web1");
+}
+
+#[test]
+fn who_forges_a_sleepers_mac_silences_it_for_moments_and_is_told_of() {
+    let lab = Lab::one_guest();
+    let guest = lab.guest();
+    let events = lab.daemon.events();
+    lab.daemon.sleep("web1");
+    let own: Mac = guest.mac.parse().unwrap();
+    let frame = [&[0xff; 6][..], &own.0, &[0x88, 0xb5], &[0; 46]].concat();
+    let stranger = Sender::new(&lab.network.c2, "eth0");
+    let pinging = Pinging::start(&lab.network.c1, guest.v4, Duration::from_millis(10));
+    stranger.send(&frame);
+    let first = events.wait("web1", "spoofed", PATIENCE);
+    for _ in 0..100 {
+        stranger.send(&frame);
+    }
+    // With what came meanwhile, the hypervisor is asked once more, when the first second is over.
+    let second = events.wait_after(first.seq, "web1", "spoofed", PATIENCE);
+    assert!(second.detail.contains("2 times in a row"), "{second:?}");
+    let pings = pinging.stop();
+    assert!(pings.all_answered(), "{}", pings.text);
+    assert!(guest.is_frozen());
+    let status = lab.daemon.status("web1");
+    assert_eq!((&status["state"], &status["nics"][0]["mode"]), (&"asleep".into(), &"answer".into()));
+    let counters = &status["nics"][0]["counters"];
+    assert_eq!(counters["silencing"], 2, "{counters}");
+    assert!(counters["own_source"].as_u64().is_some_and(|n| (2..=101).contains(&n)), "{counters}");
+    lab.daemon.assert_conserved();
 }
 
 #[test]

@@ -41,6 +41,18 @@ fn tables(hypervisor: &Namespace, guest: &NetnsGuest) -> Vec<String> {
 }
 
 #[test]
+fn a_guest_whose_vlan_is_not_configured_is_not_put_to_sleep_and_the_vlan_is_told() {
+    let Some((network, guest)) = network_with_vlans() else { return };
+    let config = Config::netns("", "").with(&guest.section(LISTEN));
+    let daemon = Daemon::start(&network.hypervisor, &config);
+    let before = tables(&network.hypervisor, &guest);
+    let refused = daemon.cli(&["sleep", "web1"]);
+    assert!(!refused.status.success() && refused.errors.contains("give `vlan = 10`"), "{refused:?}");
+    assert!(!guest.is_frozen());
+    assert_eq!(tables(&network.hypervisor, &guest), before);
+}
+
+#[test]
 fn a_guest_in_a_vlan_is_stood_in_for_there_and_nowhere_else() {
     let Some((network, guest)) = network_with_vlans() else { return };
     let config = Config::netns("", "").with(&guest.section(&format!("vlan = 10\n{LISTEN}")));
