@@ -147,7 +147,8 @@ fn busy(domain: &Domain, power: Power, xml: &DomainXml, jobs: Jobs) -> Result<Op
         return Ok(None);
     }
     if power == Power::Paused(PauseReason::Busy) {
-        return Ok(Some(state::in_words(power).to_owned()));
+        let why = state::in_words(power).to_owned();
+        return Ok(Some(if jobs == Jobs::Ask { job(domain)?.unwrap_or(why) } else { why }));
     }
     if let Some(disk) = xml.disks.iter().find(|disk| disk.mirrored) {
         return Ok(Some(format!("disk {} is being copied or committed", disk.target)));
@@ -155,8 +156,8 @@ fn busy(domain: &Domain, power: Power, xml: &DomainXml, jobs: Jobs) -> Result<Op
     if jobs == Jobs::DoNotAsk {
         return Ok(None);
     }
-    if job_runs(domain)? {
-        return Ok(Some(A_JOB_RUNS.to_owned()));
+    if let Some(job) = job(domain)? {
+        return Ok(Some(job));
     }
     for disk in &xml.disks {
         match ffi::block_job(domain, &disk.target) {
@@ -182,5 +183,32 @@ const fn block_job(kind: sys::virDomainBlockJobType) -> &'static str {
     }
 }
 
-/// Why a domain with a job may not be put to sleep.
-pub(super) const A_JOB_RUNS: &str = "a libvirt job runs, or a call that does not end: see `virsh domjobinfo`";
+/// The job of libvirt's that runs on it, if one does: why it may not be put to sleep.
+pub(super) fn job(domain: &Domain) -> Result<Option<String>, Error> {
+    if !job_runs(domain)? {
+        return Ok(None);
+    }
+    // It may have ended since, or is a call that does not end, of which libvirt tells nothing.
+    let operation = ffi::job_operation(domain).ok().flatten().and_then(operation);
+    Ok(Some(match operation {
+        Some(operation) => format!("a libvirt job runs ({operation}): see `virsh domjobinfo`"),
+        None => "a libvirt job runs, or a call that does not end: see `virsh domjobinfo`".to_owned(),
+    }))
+}
+
+const fn operation(operation: sys::virDomainJobOperation) -> Option<&'static str> {
+    Some(match operation {
+        sys::VIR_DOMAIN_JOB_OPERATION_START => "start",
+        sys::VIR_DOMAIN_JOB_OPERATION_SAVE => "save",
+        sys::VIR_DOMAIN_JOB_OPERATION_RESTORE => "restore",
+        sys::VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN | sys::VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT => {
+            "migration"
+        }
+        sys::VIR_DOMAIN_JOB_OPERATION_SNAPSHOT
+        | sys::VIR_DOMAIN_JOB_OPERATION_SNAPSHOT_REVERT
+        | sys::VIR_DOMAIN_JOB_OPERATION_SNAPSHOT_DELETE => "snapshot",
+        sys::VIR_DOMAIN_JOB_OPERATION_DUMP => "dump",
+        sys::VIR_DOMAIN_JOB_OPERATION_BACKUP => "backup",
+        _ => return None,
+    })
+}

@@ -129,6 +129,29 @@ pub(super) fn block_job(domain: &Domain, disk: &str) -> Result<Option<u32>, Erro
     }
 }
 
+/// What libvirt's job on the domain does (`virDomainJobOperation`), if one runs and says so.
+///
+/// # Errors
+/// What libvirt says.
+pub(super) fn job_operation(domain: &Domain) -> Result<Option<u32>, Error> {
+    let (mut kind, mut count, mut operation) = (0, 0, 0);
+    let mut parameters = null_mut();
+    // SAFETY: the domain is alive; libvirt writes the three, and allocates the list that it points
+    // `parameters` to.
+    let rc = unsafe {
+        sys::virDomainGetJobStats(domain.as_ptr(), &raw mut kind, &raw mut parameters, &raw mut count, 0)
+    };
+    if rc < 0 {
+        return Err(Error::last_error());
+    }
+    let name = sys::VIR_DOMAIN_JOB_OPERATION.as_ptr();
+    // SAFETY: the list has `count` entries, or is null with none; the name ends with NUL.
+    let found = unsafe { sys::virTypedParamsGetInt(parameters, count, name, &raw mut operation) };
+    // SAFETY: the list is ours, and nothing of it is kept.
+    unsafe { sys::virTypedParamsFree(parameters, count) };
+    Ok((found == 1).then_some(operation.cast_unsigned()))
+}
+
 /// libvirt's messages can be QEMU's own, of several lines.
 pub(super) fn one_line(message: &str) -> String {
     message.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")

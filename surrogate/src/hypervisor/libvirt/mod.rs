@@ -214,10 +214,10 @@ fn resume(domain: &Domain, guest: &str, stops: &Stops) -> Result<(), Failure> {
 }
 
 fn refuse_job(domain: &Domain) -> Result<(), Failure> {
-    if domain::job_runs(domain)? {
-        return Err(Failure::Refused(domain::A_JOB_RUNS.to_owned()));
+    match domain::job(domain)? {
+        Some(job) => Err(Failure::Refused(job)),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn refused(power: Power) -> Failure {
