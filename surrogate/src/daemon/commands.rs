@@ -103,6 +103,10 @@ fn sleep(control: &mut Control, name: &str, depth: Option<Depth>, reply: Reply<T
         let _ = reply.send(Err(no_guest(name)));
         return;
     };
+    if control.guests.get(at).is_some_and(|guest| guest.cycle.facts().stuck.is_some()) {
+        // A look at it would wait behind the call that hangs, and tell no more.
+        return conclude(control, at, Goal::Asleep, Err(CommandRefused::Stuck), Some(reply));
+    }
     let depth = depth.or_else(|| control.guests.get(at).map(|g| g.config.policy.depth));
     control.look_at(at, Then::Sleep { depth: depth.unwrap_or(Depth::Pause), reply: Some(reply) });
 }
