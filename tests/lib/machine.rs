@@ -65,7 +65,15 @@ impl VirtualLab {
     /// Runs `virsh` by hand, which must succeed; its output.
     #[track_caller]
     pub fn virsh(&self, arguments: &[&str]) -> String {
-        must(Command::new("virsh").args(["-q", "-c", &self.uri()]).args(arguments).env("LC_ALL", "C"))
+        must(&mut self.virsh_command(arguments))
+    }
+
+    /// The same as a command, which need not succeed nor end.
+    #[must_use]
+    pub fn virsh_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("virsh");
+        command.args(["-q", "-c", &self.uri()]).args(arguments).env("LC_ALL", "C").stdin(Stdio::null());
+        command
     }
 
     /// Waits until nothing is on its way in any TCP connection of `c1`. The last acknowledgement of an answer
@@ -84,13 +92,34 @@ impl VirtualLab {
     /// Starts machine `vm<number>`, 192.0.2.(10 + `number`); returns when its services are up.
     #[must_use]
     pub fn boot(&self, number: u8) -> Machine {
+        self.boot_with(number, "")
+    }
+
+    /// The same, with further devices, as libvirt's XML has them.
+    #[must_use]
+    pub fn boot_with(&self, number: u8, devices: &str) -> Machine {
+        let machine = self.start(number, devices);
+        self.wait_until_it_serves(&machine);
+        machine
+    }
+
+    /// Starts `vm1` and `vm2` at a time.
+    #[must_use]
+    pub fn boot_two(&self) -> [Machine; 2] {
+        let machines = [self.start(1, ""), self.start(2, "")];
+        for machine in &machines {
+            self.wait_until_it_serves(machine);
+        }
+        machines
+    }
+
+    fn start(&self, number: u8, devices: &str) -> Machine {
         let machine = Machine {
             name: format!("vm{number}"),
             mac: mac(number),
             v4: v4(10 + number),
             v6: v6(10 + number),
         };
-        let console = self.path(&format!("{}.console", machine.name));
         let template = fs::read_to_string(scripts().join("domain.xml")).unwrap();
         let values = [
             ("@NAME@", machine.name.clone()),
@@ -98,16 +127,25 @@ impl VirtualLab {
             ("@MAC@", machine.mac.clone()),
             ("@V4@", machine.v4.to_string()),
             ("@V6@", machine.v6.to_string()),
-            ("@CONSOLE@", console.display().to_string()),
+            ("@CONSOLE@", self.console(&machine).display().to_string()),
+            ("@MORE@", devices.to_owned()),
         ];
         let xml = values.iter().fold(template, |xml, (word, value)| xml.replace(word, value));
         let file = self.path(&format!("{}.xml", machine.name));
         fs::write(&file, xml).unwrap();
         self.virsh(&["define", file.to_str().unwrap()]);
         self.virsh(&["start", &machine.name]);
+        machine
+    }
+
+    fn console(&self, machine: &Machine) -> PathBuf {
+        self.path(&format!("{}.console", machine.name))
+    }
+
+    fn wait_until_it_serves(&self, machine: &Machine) {
         let deadline = Deadline::after(Duration::from_secs(120));
         loop {
-            let text = fs::read(&console).unwrap_or_default();
+            let text = fs::read(self.console(machine)).unwrap_or_default();
             let text = String::from_utf8_lossy(&text);
             if text.contains("READY") {
                 break;
@@ -115,19 +153,30 @@ impl VirtualLab {
             assert!(!deadline.passed(), "{} does not boot; its console:\n{text}", machine.name);
             pause(Duration::from_millis(20));
         }
-        machine
     }
 
     /// Ends libvirtd alone, the machines run on; it stays down until
     /// [`start_libvirtd`](Self::start_libvirtd).
     pub fn stop_libvirtd(&self) {
         fs::write(self.path("down"), "").unwrap();
-        let pid = fs::read_to_string(self.path("run/libvirtd.pid")).unwrap();
-        let pid: u32 = pid.trim().parse().unwrap();
+        let pid = self.libvirtd();
         crate::sys::signal(pid, libc::SIGTERM);
         until("libvirtd to end", Duration::from_secs(30), || {
             !self.network.hypervisor.processes().contains(&pid)
         });
+    }
+
+    fn libvirtd(&self) -> u32 {
+        fs::read_to_string(self.path("run/libvirtd.pid")).unwrap().trim().parse().unwrap()
+    }
+
+    /// Whether libvirtd waits for a file to open, as it does for a fifo that nobody reads.
+    #[must_use]
+    pub fn libvirtd_opens_a_file(&self) -> bool {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.libvirtd())).unwrap().flatten();
+        let call = |thread: fs::DirEntry| fs::read_to_string(thread.path().join("syscall")).ok();
+        let openat = format!("{} ", libc::SYS_openat);
+        threads.filter_map(call).any(|call| call.starts_with(&openat))
     }
 
     /// Starts it again; returns when it answers.
@@ -146,6 +195,35 @@ impl VirtualLab {
         pids
     }
 
+    /// Stops a machine's QEMU itself, so that it answers libvirt no more, until
+    /// [`unhang`](Self::unhang).
+    #[track_caller]
+    pub fn hang(&self, machine: &Machine) {
+        assert!(crate::sys::signal(self.qemu(machine), libc::SIGSTOP));
+    }
+
+    /// Lets it go on.
+    #[track_caller]
+    pub fn unhang(&self, machine: &Machine) {
+        assert!(crate::sys::signal(self.qemu(machine), libc::SIGCONT));
+    }
+
+    #[track_caller]
+    fn qemu(&self, machine: &Machine) -> u32 {
+        // libvirt names it `-name guest=vm1,debug-threads=on`.
+        let name = format!("guest={},", machine.name);
+        let is_its = |pid: &u32| {
+            fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains(&name))
+        };
+        self.qemus().into_iter().find(is_its).expect("its QEMU runs")
+    }
+
+    /// Where libvirt saves a machine to, when it is asked to keep the file itself (managed save).
+    #[must_use]
+    pub fn saved_state(&self, machine: &Machine) -> PathBuf {
+        self.path(&format!("lib/qemu/save/{}.save", machine.name))
+    }
+
     fn wait_until_it_answers(&self) {
         let answers = || {
             let mut command = Command::new("virsh");
@@ -155,7 +233,9 @@ impl VirtualLab {
         until("libvirtd to answer", Duration::from_secs(60), answers);
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// A file in the folder that goes with the lab.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 }
