@@ -1,7 +1,9 @@
+use std::time::Duration;
+
 use surrogate_wire::checksum::Sum;
 
 use super::*;
-use crate::engine::Answered;
+use crate::engine::{Answered, Verdict};
 
 const CONFIG: &str = r#"
 [[bridge]]

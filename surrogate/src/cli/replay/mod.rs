@@ -7,15 +7,19 @@
 //!
 //! No clock, no file, no printing: frames in, what became of them out.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::Duration;
+mod outcome;
+#[cfg(test)]
+mod tests;
 
-use serde::Serialize;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
 use surrogate_wire::{Frame, Offload, Received};
 
+pub(super) use self::outcome::verdict_name;
+pub use self::outcome::{GuestTotals, Judged, Totals, Wake};
 use super::frame_kind;
 use crate::config::{Config, Guest, WakePolicy};
-use crate::engine::{Command, Counters, Done, Engine, Limits, Mode, Notice, Output, Verdict, WakeReason};
+use crate::engine::{Command, Done, Engine, Limits, Mode, Notice, Output, WakeReason};
 use crate::guest::identity::{Epoch, GuestId, Mac, NicId, NicIdentity, PortId};
 use crate::io::capture::Captured;
 use crate::policy::budget::Bucket;
@@ -66,77 +70,6 @@ struct Sleeper {
     due: Option<(Instant, Wake)>,
     wakes: Vec<Wake>,
     not_woken: u64,
-}
-
-/// A wake that would have been.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Wake {
-    /// The frame that asked for it, counted from 1.
-    pub frame: u64,
-    /// When that frame came, in nanoseconds since 1970.
-    pub unix_ns: u64,
-    /// What it was.
-    pub reason: String,
-    /// How long the wake budget put the wake off, in milliseconds.
-    pub put_off_ms: u64,
-}
-
-/// What became of one frame.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Judged {
-    /// Its number, from 1.
-    pub frame: u64,
-    /// When, in nanoseconds since 1970.
-    pub unix_ns: u64,
-    /// What it is, one word.
-    pub kind: &'static str,
-    /// From whom to whom.
-    pub what: String,
-    /// It came from a sleeping guest itself and was left out.
-    pub own: bool,
-    /// The verdict for each guest that it concerned; none: it concerned no sleeper.
-    pub verdicts: Vec<(String, Verdict)>,
-    /// Whom it woke.
-    pub woke: Vec<String>,
-    /// What was sent in answer.
-    #[serde(skip)]
-    pub replies: Vec<Vec<u8>>,
-}
-
-/// The sum of it.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Totals {
-    /// Frames of the capture.
-    pub frames: u64,
-    /// The first frame's time, in nanoseconds since 1970.
-    pub first_unix_ns: u64,
-    /// The latest frame's time.
-    pub last_unix_ns: u64,
-    /// Of these, cut by a snap length: judged by what is there, as if the rest was zeros.
-    pub cut: u64,
-    /// Of these, sent by a sleeping guest itself and left out.
-    pub own: u64,
-    /// Of these, concerning no sleeper.
-    pub foreign: u64,
-    /// Frames that were sent in answer.
-    pub replies: u64,
-    /// Per kind of frame, how often which verdict; "foreign" and "own" stand beside them.
-    pub kinds: BTreeMap<&'static str, BTreeMap<&'static str, u64>>,
-    /// Each guest's part.
-    pub guests: Vec<GuestTotals>,
-}
-
-/// One guest's part.
-#[derive(Clone, Debug, Serialize)]
-pub struct GuestTotals {
-    /// Its name.
-    pub guest: String,
-    /// All its NICs' counters, each.
-    pub nics: Vec<Counters>,
-    /// What would have woken it, in order.
-    pub wakes: Vec<Wake>,
-    /// Frames worth waking for that woke nobody: `wake = "never"`, or a budget that never fills.
-    pub not_woken: u64,
 }
 
 impl Replay {
@@ -401,14 +334,6 @@ impl Replay {
     }
 }
 
-impl Totals {
-    /// From the first frame to the latest.
-    #[must_use]
-    pub const fn duration(&self) -> Duration {
-        Duration::from_nanos(self.last_unix_ns.saturating_sub(self.first_unix_ns))
-    }
-}
-
 impl Sleeper {
     fn new(guest: &Guest, id: GuestId) -> Self {
         let nics = guest.nics.iter().filter_map(|nic| {
@@ -451,18 +376,6 @@ fn without_mac(guest: &Guest) -> Vec<String> {
     .collect()
 }
 
-/// A verdict without its reason, for counting.
-pub(super) const fn verdict_name(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Answer(_) => "answer",
-        Verdict::Absorb => "absorb",
-        Verdict::Hold => "hold",
-        Verdict::HoldAndWake => "hold-and-wake",
-        Verdict::Stub => "stub",
-        Verdict::Drop(_) => "drop",
-    }
-}
-
 /// As the daemon's, but for what a single capture cannot strain: the MTU, as what it shows has
 /// passed its network, and the memory for held frames.
 const fn limits() -> Limits {
@@ -482,6 +395,3 @@ fn fill(captured: &Captured) -> Vec<u8> {
     bytes.resize((captured.original_len as usize).min(LONGEST_FRAME).max(bytes.len()), 0);
     bytes
 }
-
-#[cfg(test)]
-mod tests;
