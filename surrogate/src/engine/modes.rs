@@ -83,11 +83,19 @@ impl Engine {
         if epoch < nic.epoch {
             return;
         }
-        if epoch > nic.epoch {
+        let same_epoch = epoch == nic.epoch;
+        if !same_epoch {
             nic.epoch = epoch;
             nic.told = super::wake::Told::default();
             nic.spoof.listen(now);
             nic.barrier = false;
+        }
+        let passes = same_epoch && nic.mode == Mode::Pass && nic.queue.frames() == 0;
+        if passes && mode == (Mode::Replay { released: true }) {
+            // It settled before this was taken: there is nothing to begin anew.
+            let overtaken = nic.delivery.overtaken;
+            self.notices.push(Notice::Settled { nic: id, epoch, overtaken });
+            return;
         }
         let before = core::mem::replace(&mut nic.mode, mode);
         self.hold.end_review(&mut nic.queue);

@@ -115,6 +115,19 @@ fn a_released_guest_passes_when_its_port_has_been_quiet() {
 }
 
 #[test]
+fn a_guest_that_passes_already_is_not_released_again() {
+    let mut s = holding(1);
+    s.mode(2, RELEASED);
+    s.deliveries();
+    s.delivered(2, 1);
+    assert!(matches!(s.at_ms(500).notices()[..], [Notice::Settled { .. }]));
+    let settled = Notice::Settled { nic: GUEST.nic(), epoch: Epoch(2), overtaken: 0 };
+    s.mode(2, RELEASED);
+    assert_eq!(s.notices(), [settled]);
+    assert_eq!(s.engine.mode(GUEST.nic()), Some(Mode::Pass));
+}
+
+#[test]
 fn what_comes_between_the_last_held_frame_and_the_release_may_be_overtaken_and_is_counted() {
     let mut s = holding(2);
     s.mode(2, REPLAY);
