@@ -227,8 +227,12 @@ impl Lifecycle {
     /// The sleeper's own port, which we had disabled, was enabled: the kernel does that at any change of
     /// the link. Disable it again; in any other state it is meant to be enabled.
     pub fn handle_port_enabled(&mut self, now: Instant, host: &mut HostBudget) {
-        let stands = matches!(self.state, State::Asleep | State::Stranded);
-        if stands && self.direction == Direction::Rest && self.facts.mode == Mode::Answer {
+        let stands = match self.direction {
+            Direction::Rest => self.facts.mode == Mode::Answer,
+            Direction::StandIn { .. } => true,
+            Direction::HandBack | Direction::Forget => false,
+        };
+        if stands && self.facts.port_disabled {
             self.facts.port_disabled = false;
             self.direction = Direction::StandIn { intent: self.sleep_intent() };
             self.step(now, host);

@@ -216,6 +216,13 @@ fn a_sleeper_s_port_that_the_kernel_enables_is_disabled_again() {
     b.run();
     assert_eq!(b.done, [Action::Port { enabled: false }]);
     assert_eq!(b.cycle.state(), State::Asleep);
+    // Also while it is asked about: not a word before.
+    b.hold_at = Some(Action::Inspect);
+    b.event(Power::Running);
+    b.cycle.handle_port_enabled(b.now, &mut b.host);
+    b.done.clear();
+    b.let_go();
+    assert!(b.position(Action::Port { enabled: false }) < b.position(Action::Mode(Mode::Answer)));
     b.frame();
     b.done.clear();
     b.cycle.handle_port_enabled(b.now, &mut b.host);
