@@ -150,7 +150,9 @@ impl Engine {
         verdicts
     }
 
-    /// Does what is due: ages held frames, retries deliveries, ends lingering. Cheap when nothing is.
+    /// Does what is due: ages held frames, retries deliveries, ends lingering. Cheap when nothing is. A
+    /// driver first hands over what waits at its port: a frame that came in time must not find its NIC
+    /// passing.
     pub fn handle_timeout(&mut self, now: Instant, _rng: &mut Rng) {
         if self.due.is_some_and(|due| due <= now) {
             self.do_what_is_due(now);

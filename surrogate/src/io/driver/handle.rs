@@ -106,6 +106,7 @@ fn start<P: FramePort + Send + 'static>(
         stop: Arc::clone(&stop),
         nics: Vec::new(),
         numbers: Default::default(),
+        ahead: 0,
     };
     let thread = std::thread::Builder::new()
         .name(identity.name.clone())
