@@ -115,6 +115,10 @@ impl Control {
                 self.register(at);
                 if let Some(guest) = self.guests.get_mut(at) {
                     guest.anew = true;
+                    if guest.cycle.state() == State::Settling {
+                        // Its steps go on, and must find on this port what they had on the one before.
+                        guest.cycle.handle_port_lost(clock::now(), &mut self.host);
+                    }
                 }
                 self.settle(at);
                 self.look_at(at, Then::Refresh);

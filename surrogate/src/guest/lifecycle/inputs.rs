@@ -216,7 +216,8 @@ impl Lifecycle {
         self.pending.take_if(|p| matches!(p.order.action, Action::Mode(_) | Action::Barrier));
         self.try_at_once();
         self.facts.steered = false;
-        self.facts.unsure.steered = false;
+        // A cycle that was on its way may have steered to the new port already.
+        self.facts.unsure.steered = true;
         self.facts.mode = Mode::Pass;
         if matches!(self.state, State::Asleep | State::Stranded) && !self.facts.runs() {
             self.direction = Direction::StandIn { intent: self.sleep_intent() };

@@ -476,6 +476,21 @@ fn a_lost_port_is_stood_in_from_anew() {
 }
 
 #[test]
+fn what_was_steered_to_the_new_port_before_its_loss_was_told_is_released() {
+    let mut b = Bench::asleep();
+    b.hold_at = Some(Action::Mode(Mode::Fence { flooded: false }));
+    b.cycle.handle_port_lost(b.now, &mut b.host);
+    b.run();
+    b.power = Power::Paused(PauseReason::Busy);
+    b.event(b.power);
+    b.let_go();
+    b.power = Power::Running;
+    b.event(b.power);
+    assert_eq!(b.cycle.state(), State::Awake);
+    assert!(b.done.contains(&Action::Release), "{:?}", b.done);
+}
+
+#[test]
 fn while_the_hypervisor_is_away_a_sleeper_is_answered_for_and_woken_when_it_is_back() {
     let mut bench = Bench::asleep();
     bench.cycle.set_reachable(bench.now, false, &mut bench.host);
