@@ -124,7 +124,7 @@ impl World {
         for nic in (0..self.nics.len()).filter(|n| from != Port::Nic(*n)) {
             if self.nics[nic].tap.as_ref().is_some_and(|tap| tap.flood && tap.enabled) {
                 self.send_to_tap(nic, frame);
-            } else if group && !self.was_taken_away(nic) {
+            } else if group && !self.was_taken_away(nic) && self.is_in_order(nic) {
                 self.ledger.not_flooded(frame, nic);
             }
         }
@@ -138,6 +138,11 @@ impl World {
     fn was_taken_away(&self, nic: usize) -> bool {
         let domain = &self.guests[self.nics[nic].guest].domain;
         self.nics[nic].tap.is_none() && (domain.stopped_by == Hand::Other || domain.saved_late)
+    }
+
+    /// Whether the daemon found the guest, or put it, in order since it has its port.
+    fn is_in_order(&self, nic: usize) -> bool {
+        self.daemon.as_ref().is_some_and(|daemon| daemon.has_rested(self.nics[nic].guest))
     }
 
     fn send_to_us(&mut self, frame: &Frame) {

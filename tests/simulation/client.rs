@@ -6,8 +6,9 @@ use core::net::Ipv4Addr;
 use surrogate_wire::{Arp, Mac, TcpFlags, arp};
 
 use crate::bridge::Port;
+use crate::dice::Fault;
 use crate::frames::{self, Frame, Segment, Station};
-use crate::invariants::{Kind, Sent};
+use crate::ledger::{Kind, Sent};
 use crate::world::{Event, World};
 
 /// A client.
@@ -105,13 +106,13 @@ impl World {
                 let bytes = frames::udp(&own, guest.mac, guest.v4, (50_001, 5_000), 1, 1_500);
                 self.sends_to(client, nic, bytes, Kind::Long);
             }
-            95..97 if self.dice.chance(self.faults.damage * 10) => {
+            95..97 if self.strikes(Fault::Damage) => {
                 let mut bytes = frames::udp(&own, guest.mac, guest.v4, (50_000, 5_000), 1, 40);
                 let at = self.dice.below(bytes.len() as u64 - 14) as usize + 14;
                 bytes[at] ^= 0x5a;
                 self.sends_to(client, nic, bytes, Kind::Damaged);
             }
-            97..99 if self.dice.chance(self.faults.spoof * 10) => {
+            97..99 if self.strikes(Fault::Spoof) => {
                 let told =
                     Arp { op: arp::REQUEST, sha: guest.mac, spa: guest.v4, tha: Mac::ZERO, tpa: own.v4 };
                 let bytes = frames::arp(guest.mac, Mac::BROADCAST, &told);
@@ -189,12 +190,12 @@ impl World {
 
     /// Over the client's cable. Each copy has a number of its own.
     fn client_sends(&mut self, client: usize, bytes: Vec<u8>, sent: Sent) {
-        let copies = if self.dice.chance(self.faults.doubles) { 2 } else { 1 };
+        let copies = if self.strikes(Fault::Double) { 2 } else { 1 };
         for _ in 0..copies {
-            if self.dice.chance(self.faults.loss) {
+            if self.strikes(Fault::Loss) {
                 continue;
             }
-            let late = self.dice.chance(self.faults.delay);
+            let late = self.strikes(Fault::Delay);
             let wait = self.dice.micros(10, if late { 30_000 } else { 60 });
             let frame: Frame = self.ledger.number(bytes.clone(), sent);
             self.later(wait, Event::Arrives(Port::Client(client), frame));

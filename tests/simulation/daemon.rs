@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use surrogate::engine::{Command, Engine, Mode, Notice, spoof};
 use surrogate::guest::identity::{Epoch, GuestId, NicId, PortId};
-use surrogate::guest::lifecycle::{Action, Intent, Lifecycle, Order, Report, State};
+use surrogate::guest::lifecycle::{Intent, Lifecycle, Order, State};
 use surrogate::hypervisor::{Depth, Power};
 use surrogate::policy::budget::{HostBudget, WakeBudget};
 use surrogate::rng::Rng;
@@ -14,8 +14,9 @@ use surrogate::time::Instant;
 use surrogate_wire::Mac;
 
 use crate::bridge::{OurPort, Port};
+use crate::dice::Fault;
 use crate::guest::is_asleep;
-use crate::steering::{Step, Then};
+use crate::steering::Then;
 use crate::world::{Event, MAX_NICS, World};
 
 /// One life of the daemon.
@@ -26,11 +27,13 @@ pub struct Daemon {
     pub engine: Option<Engine>,
     pub rng: Rng,
     pub host: HostBudget,
-    cycles: Vec<Cycle>,
+    pub cycles: Vec<Cycle>,
     /// Posted to the packet thread.
     pub commands: VecDeque<ThreadCommand>,
     /// The device that deliveries for a NIC go to.
     pub attached: [Option<u32>; MAX_NICS],
+    /// A command that will come again, by NIC.
+    pub kept: [Option<(Epoch, Mode)>; MAX_NICS],
     /// What the engine was told and heard last.
     pub voices: [Voice; MAX_NICS],
     /// The engine said that all is delivered, in the replay that goes on.
@@ -68,15 +71,21 @@ impl Voice {
 
 /// What the control side keeps of one guest.
 #[derive(Debug)]
-struct Cycle {
-    lifecycle: Lifecycle,
+pub struct Cycle {
+    pub lifecycle: Lifecycle,
     /// Its power is known.
     known: bool,
     rested: bool,
+    /// Our port was lost since it was last seen to sleep.
+    pub anew: bool,
+    /// The epoch of the transition that was reported last.
+    pub turned: Epoch,
+    /// Tickets of orders that were done.
+    finished: Vec<u64>,
     /// An order that NICs have to confirm, and those that have not.
-    awaiting: Option<(Order, Vec<usize>)>,
+    pub awaiting: Option<(Order, Vec<usize>)>,
     /// The last order, until it is done.
-    issued: Option<(Order, Instant)>,
+    pub issued: Option<(Order, Instant)>,
 }
 
 /// From the control side to the packet thread.
@@ -90,9 +99,9 @@ pub enum ThreadCommand {
 /// What is stored, and survives the daemon.
 #[derive(Clone, Copy, Debug)]
 pub struct Record {
-    epoch: Epoch,
-    depth: Depth,
-    intent: Intent,
+    pub epoch: Epoch,
+    pub depth: Depth,
+    pub intent: Intent,
 }
 
 impl Daemon {
@@ -143,14 +152,14 @@ impl Daemon {
     }
 
     /// Posts a command; without a thread there is nobody to take it.
-    fn post(&mut self, world: &mut World, command: ThreadCommand) {
+    pub fn post(&mut self, world: &mut World, command: ThreadCommand) {
         if self.engine.is_some() {
             self.commands.push_back(command);
             world.wake_thread();
         }
     }
 
-    fn register(&mut self, world: &mut World, nic: usize) {
+    pub fn register(&mut self, world: &mut World, nic: usize) {
         let identity =
             world.setup.identity(GuestId(world.nics[nic].guest as u32), nic, &world.nics[nic].station);
         self.post(world, ThreadCommand::Engine(Command::Register(Box::new(identity))));
@@ -208,6 +217,12 @@ impl Daemon {
         result: Result<Option<Power>, String>,
     ) {
         let cycle = &mut self.cycles[guest];
+        if cycle.finished.contains(&ticket) {
+            return self.changes_no_cycle(world, guest, |cycle, now, host| {
+                cycle.handle_done(now, ticket, result.map(|_| ()), host);
+            });
+        }
+        cycle.finished.push(ticket);
         cycle.awaiting.take_if(|(order, _)| order.ticket == ticket);
         cycle.issued.take_if(|(order, _)| order.ticket == ticket);
         let result = result.map(|power| {
@@ -235,12 +250,53 @@ impl Daemon {
         self.settle(world, guest);
     }
 
+    /// Has a cycle take what is of an epoch that is over, or was done with.
+    fn changes_no_cycle(
+        &mut self,
+        world: &mut World,
+        guest: usize,
+        take: impl FnOnce(&mut Lifecycle, Instant, &mut HostBudget),
+    ) {
+        let cycle = &mut self.cycles[guest].lifecycle;
+        let before = format!("{cycle:?}");
+        take(cycle, world.now, &mut self.host);
+        let after = format!("{cycle:?}");
+        if before != after {
+            world.ledger.fail(format!("guest {guest}: an old message changed its cycle:\n{before}\n{after}"));
+        }
+    }
+
+    /// A notice comes again. Of the present epoch only that may be repeated which tells of something, not that
+    /// an order is done: the queue between thread and control side repeats nothing.
+    pub fn notice_again(&mut self, world: &mut World, notice: Notice) {
+        let guest = world.nics[nic_of(&notice).0 as usize - 1].guest;
+        let over = epoch_of(&notice) < self.cycle(guest).epoch();
+        if over || matches!(notice, Notice::Wake { .. } | Notice::GuestSpoke { .. } | Notice::Conflict { .. })
+        {
+            self.take_notice(world, notice);
+        }
+    }
+
     pub fn notice(&mut self, world: &mut World, notice: Notice) {
         self.notices_under_way -= 1;
+        self.take_notice(world, notice);
+    }
+
+    fn take_notice(&mut self, world: &mut World, notice: Notice) {
         let nic = nic_of(&notice).0 as usize - 1;
         let guest = world.nics[nic].guest;
         let (now, lifecycle) = (world.now, &mut self.cycles[guest].lifecycle);
         match notice {
+            Notice::Wake { epoch, reason, .. } if epoch < lifecycle.epoch() => {
+                return self.changes_no_cycle(world, guest, |cycle, now, host| {
+                    cycle.handle_frame(now, epoch, reason, host);
+                });
+            }
+            Notice::GuestSpoke { epoch, .. } if epoch < lifecycle.epoch() => {
+                return self.changes_no_cycle(world, guest, |cycle, now, host| {
+                    cycle.handle_guest_spoke(now, epoch, host);
+                });
+            }
             Notice::Wake { epoch, reason, .. } => {
                 lifecycle.handle_frame(now, epoch, reason, &mut self.host);
             }
@@ -254,188 +310,15 @@ impl Daemon {
         self.settle(world, guest);
     }
 
-    /// A NIC's part of the order under way is done.
-    fn confirmed(&mut self, world: &mut World, guest: usize, nic: usize, notice: &Notice) {
-        let Some((order, left)) = &mut self.cycles[guest].awaiting else { return };
-        let epoch = match (order.action, *notice) {
-            (Action::Barrier, Notice::BarrierPassed { epoch, .. })
-            | (Action::Mode(Mode::Replay { released: false }), Notice::Drained { epoch, .. })
-            | (Action::Mode(Mode::Replay { released: true }), Notice::Settled { epoch, .. }) => epoch,
-            (Action::Mode(Mode::Replay { .. }), _) => return,
-            (Action::Mode(wanted), Notice::ModeSet { epoch, mode, .. }) if mode == wanted => epoch,
-            _ => return,
-        };
-        if epoch == order.epoch {
-            left.retain(|n| *n != nic);
-            if left.is_empty() {
-                let ticket = order.ticket;
-                self.done(world, guest, ticket, Ok(None));
-            }
-        }
-    }
-
-    /// Performs what the cycle orders, and listens to what it reports.
-    fn settle(&mut self, world: &mut World, guest: usize) {
-        loop {
-            while let Some(report) = self.cycles[guest].lifecycle.poll_report() {
-                world.say(|_| format!("guest {guest}: {report:?}"));
-                let tally = &mut world.ledger.tally;
-                match report {
-                    Report::State(State::Asleep) => tally.sleeps += 1,
-                    Report::State(State::Awake) => tally.wakes += 1,
-                    Report::State(State::Stranded) => tally.stranded += 1,
-                    Report::Aborted(_) => tally.aborted += 1,
-                    _ => {}
-                }
-            }
-            let Some(order) = self.cycles[guest].lifecycle.poll_order() else { return };
-            world.say(|_| format!("guest {guest}: order {} {:?}", order.ticket, order.action));
-            self.check_order(world, guest, &order);
-            self.cycles[guest].issued = Some((order, world.now));
-            self.perform(world, guest, order);
-        }
-    }
-
-    /// One order at a time: the one before is done, or was given up for a reason.
-    fn check_order(&self, world: &mut World, guest: usize, order: &Order) {
-        if let Some((before, since)) = &self.cycles[guest].issued {
-            let given_up = match before.action {
-                // A deadline that the lifecycle set itself.
-                Action::Barrier => world.now.since(*since) >= surrogate::guest::lifecycle::BARRIER_TIMEOUT,
-                Action::Sleep(Depth::Pause) => {
-                    world.now.since(*since) >= surrogate::guest::lifecycle::PAUSE_TIMEOUT
-                }
-                Action::Sleep(Depth::Save) => {
-                    world.now.since(*since) >= surrogate::guest::lifecycle::SAVE_TIMEOUT
-                }
-                Action::Restore | Action::Resume | Action::Inspect => {
-                    world.now.since(*since) >= world.setup.wake_timeout
-                }
-                // A guest that stopped takes no more frames.
-                Action::Mode(Mode::Replay { .. }) => true,
-                _ => false,
-            };
-            if !given_up {
-                let (before, order) = (before.action, order.action);
-                world
-                    .ledger
-                    .fail(format!("guest {guest}: {order:?} is ordered while {before:?} is under way"));
-            }
-        }
-        if order.action == Action::Resume && self.cycles[guest].lifecycle.facts().runs() {
-            world.ledger.fail(format!("guest {guest} is resumed, though it is known to run"));
-        }
-    }
-
-    fn perform(&mut self, world: &mut World, guest: usize, order: Order) {
-        let incarnation = self.incarnation;
-        let ticket = order.ticket;
-        let mut step = |step: Step| {
-            // Our port is looked up when the order is given.
-            let result = if self.engine.is_some() { Ok(()) } else { Err("no surrogate port".to_owned()) };
-            match result {
-                Ok(()) => {
-                    let wait = world.dice.micros(20, 600);
-                    world.later(
-                        wait,
-                        Event::BridgeStep { incarnation, guest, ticket: Some(ticket), step, at: 0 },
-                    );
-                }
-                Err(why) => world.soon(Event::Done { incarnation, guest, ticket, result: Err(why) }),
-            }
-        };
-        match order.action {
-            Action::Record(intent) => {
-                let record =
-                    Record { epoch: order.epoch, depth: self.cycles[guest].lifecycle.depth(), intent };
-                let wait = world.dice.micros(50, 3_000);
-                world.later(wait, Event::Recorded { incarnation, guest, ticket, record });
-            }
-            Action::Mode(Mode::Replay { released: false }) | Action::Barrier => {
-                self.cycles[guest].awaiting = Some((order, world.guests[guest].nics.clone()));
-                let wait = world.dice.micros(20, 500);
-                world.later(wait, Event::Attached { incarnation, guest, ticket });
-            }
-            Action::Mode(_) => self.set_mode(world, guest, order),
-            Action::Steer => step(Step::Steer),
-            Action::TakeFloods => step(Step::TakeFloods),
-            Action::ReturnFloods => step(Step::ReturnFloods),
-            Action::Port { enabled: false } => step(Step::Disable),
-            Action::Port { enabled: true } => step(Step::Enable),
-            Action::Release => step(Step::Release),
-            Action::Forget => {
-                for nic in world.guests[guest].nics.clone() {
-                    self.post(world, ThreadCommand::Engine(Command::Unregister { nic: Self::nic_id(nic) }));
-                    self.post(world, ThreadCommand::Detach { nic });
-                    self.register(world, nic);
-                }
-                let wait = world.dice.micros(50, 2_000);
-                world.later(wait, Event::Reconcile { incarnation, guest, then: Then::Done(ticket) });
-            }
-            Action::Sleep(_) | Action::Restore | Action::Resume if !world.hypervisor.connected => {
-                world.soon(Event::Done { incarnation, guest, ticket, result: Err("not connected".into()) });
-            }
-            Action::Sleep(_) | Action::Restore | Action::Resume => {
-                world.call(incarnation, guest, ticket, order.action);
-            }
-            Action::Inspect => world.look(guest, Some(ticket)),
-        }
-    }
-
-    fn set_mode(&mut self, world: &mut World, guest: usize, order: Order) {
-        let Action::Mode(mode) = order.action else { return };
-        let nics = world.guests[guest].nics.clone();
-        self.cycles[guest].awaiting = Some((order, nics.clone()));
-        for nic in nics {
-            let command = Command::SetMode { nic: Self::nic_id(nic), epoch: order.epoch, mode };
-            self.post(world, ThreadCommand::Engine(command));
-        }
-    }
-
-    /// The guest's ports were looked up; the order goes on.
-    pub fn attached(&mut self, world: &mut World, guest: usize, ticket: u64) {
-        let Some((order, _)) = &self.cycles[guest].awaiting else { return };
-        let order = *order;
-        if order.ticket != ticket {
-            return;
-        }
-        for nic in world.guests[guest].nics.clone() {
-            if let Some(device) = world.nics[nic].tap.as_ref().map(|tap| tap.device) {
-                self.post(world, ThreadCommand::Attach { nic, device });
-                self.post(world, ThreadCommand::Engine(Command::PortReady { nic: Self::nic_id(nic) }));
-            }
-        }
-        if order.action == Action::Barrier {
-            for nic in world.guests[guest].nics.clone() {
-                let command = Command::Barrier { nic: Self::nic_id(nic), epoch: order.epoch };
-                self.post(world, ThreadCommand::Engine(command));
-            }
-        } else {
-            self.set_mode(world, guest, order);
-        }
-    }
-
-    /// A restored guest's new port is flooded to from the start; until the guest runs that only fills it.
-    pub fn port_appeared(&mut self, world: &mut World, nic: usize) {
-        let guest = world.nics[nic].guest;
-        let facts = self.cycles[guest].lifecycle.facts();
-        if facts.floods_taken && facts.power == Power::Saved {
-            let wait = world.dice.micros(20, 600);
-            let (incarnation, step) = (self.incarnation, Step::TakeFloods);
-            world.later(wait, Event::BridgeStep { incarnation, guest, ticket: None, step, at: 0 });
-        }
-    }
-
     /// Our port on the bridge is there again, after a while.
     pub fn port_back(&mut self, world: &mut World) {
         self.open_port(world);
         for guest in 0..world.guests.len() {
             self.cycles[guest].rested = false;
-            // Nobody is left to confirm it.
-            if self.cycles[guest].awaiting.take().is_some() {
-                self.cycles[guest].issued = None;
+            self.cycles[guest].anew = true;
+            if self.cycle(guest).state() == State::Settling {
+                self.cycles[guest].lifecycle.handle_port_lost(world.now, &mut self.host);
             }
-            self.cycles[guest].lifecycle.handle_port_lost(world.now, &mut self.host);
             self.settle(world, guest);
             world.look(guest, None);
         }
@@ -445,6 +328,7 @@ impl Daemon {
         let seed = world.dice.0.next_u64();
         self.engine = Some(Engine::new(world.setup.limits.clone(), SERVICE, seed));
         self.commands.clear();
+        self.kept = [None; MAX_NICS];
         self.voices = Default::default();
         self.drained = [false; MAX_NICS];
         self.attached = [None; MAX_NICS];
@@ -474,7 +358,16 @@ impl World {
                 if let Some(record) = record {
                     lifecycle.recall(record.intent, record.depth);
                 }
-                Cycle { lifecycle, known: false, rested: false, awaiting: None, issued: None }
+                Cycle {
+                    lifecycle,
+                    known: false,
+                    rested: false,
+                    anew: false,
+                    turned: epoch,
+                    finished: Vec::new(),
+                    awaiting: None,
+                    issued: None,
+                }
             })
             .collect();
         let mut daemon = Daemon {
@@ -485,6 +378,7 @@ impl World {
             cycles,
             commands: VecDeque::new(),
             attached: [None; MAX_NICS],
+            kept: [None; MAX_NICS],
             voices: Default::default(),
             drained: [false; MAX_NICS],
             noticed_until: now,
@@ -508,7 +402,6 @@ impl World {
     pub fn crash(&mut self) {
         let Some(daemon) = self.daemon.take() else { return };
         self.say(|_| "the daemon is killed".to_owned());
-        self.ledger.tally.crashes += 1;
         self.lose_port(&daemon);
         self.hypervisor.connected = false;
         let wait = self.dice.micros(5_000, 2_000_000);
@@ -523,6 +416,9 @@ impl World {
             self.lose_port(&daemon);
             daemon.engine = None;
             daemon.commands.clear();
+            for guest in 0..self.guests.len() {
+                daemon.lost(self, guest);
+            }
             let wait = self.dice.micros(1_000_000, 1_500_000);
             self.later(wait, Event::PortBack { incarnation: daemon.incarnation });
         }
@@ -551,7 +447,7 @@ impl World {
             return;
         }
         if let Some(ticket) = ticket
-            && self.dice.chance(self.faults.call_fails / 2)
+            && self.strikes(Fault::LookFails)
         {
             let result = Err("made to fail".to_owned());
             return self.soon(Event::Done { incarnation, guest, ticket, result });
@@ -582,6 +478,19 @@ const fn nic_of(notice: &Notice) -> NicId {
         | Notice::GuestSpoke { nic, .. }
         | Notice::Spoofed { nic, .. }
         | Notice::Conflict { nic, .. } => *nic,
+    }
+}
+
+const fn epoch_of(notice: &Notice) -> Epoch {
+    match notice {
+        Notice::Wake { epoch, .. }
+        | Notice::BarrierPassed { epoch, .. }
+        | Notice::ModeSet { epoch, .. }
+        | Notice::Drained { epoch, .. }
+        | Notice::Settled { epoch, .. }
+        | Notice::GuestSpoke { epoch, .. }
+        | Notice::Spoofed { epoch, .. }
+        | Notice::Conflict { epoch, .. } => *epoch,
     }
 }
 

@@ -39,66 +39,105 @@ impl Dice {
     }
 }
 
+/// What can go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A frame is lost between a client and the bridge.
+    Loss,
+    /// It comes twice.
+    Double,
+    /// It comes much later, behind others.
+    Delay,
+    /// A sender damages it.
+    Damage,
+    /// A client sends with a guest's own MAC.
+    Spoof,
+    /// A hypervisor call that puts a guest to sleep fails, takes seconds, or does not return for as long as
+    /// there is trouble.
+    SleepFails,
+    SleepIsSlow,
+    SleepHangs,
+    /// So does one that wakes a guest,
+    WakeFails,
+    WakeIsSlow,
+    WakeHangs,
+    /// and one that asks about it.
+    LookFails,
+    LookIsSlow,
+    LookHangs,
+    /// A guest stops for an I/O error as soon as it runs.
+    IoError,
+    /// A hypervisor's event comes late, or again.
+    EventLate,
+    EventAgain,
+    /// A message inside the daemon that was done with comes again.
+    MessageAgain,
+    /// The connection to the hypervisor is lost, with the events meanwhile.
+    Disconnect,
+    /// A netlink request fails, before it has done something or by half.
+    StepFails,
+    /// A write to the journal fails.
+    RecordFails,
+    /// A guest does not read its port for a while.
+    GuestDawdles,
+    /// The packet thread gets no processor for a while.
+    ThreadStalls,
+    /// Somebody else's hand at the hypervisor.
+    Stranger,
+    /// The daemon is killed; its port on the bridge vanishes.
+    Crash,
+    /// Somebody deletes our port.
+    PortLost,
+}
+
+impl Fault {
+    pub const KINDS: usize = 26;
+    /// Each, with how often per thousand occasions it strikes at most.
+    pub const ALL: [(Self, u64); Self::KINDS] = [
+        (Self::Loss, 200),
+        (Self::Double, 200),
+        (Self::Delay, 300),
+        (Self::Damage, 500),
+        (Self::Spoof, 200),
+        (Self::SleepFails, 300),
+        (Self::SleepIsSlow, 300),
+        (Self::SleepHangs, 150),
+        (Self::WakeFails, 300),
+        (Self::WakeIsSlow, 300),
+        (Self::WakeHangs, 150),
+        (Self::LookFails, 150),
+        (Self::LookIsSlow, 300),
+        (Self::LookHangs, 40),
+        (Self::IoError, 300),
+        (Self::EventLate, 500),
+        (Self::EventAgain, 500),
+        (Self::MessageAgain, 300),
+        (Self::Disconnect, 60),
+        (Self::StepFails, 150),
+        (Self::RecordFails, 200),
+        (Self::GuestDawdles, 300),
+        (Self::ThreadStalls, 100),
+        (Self::Stranger, 700),
+        (Self::Crash, 150),
+        (Self::PortLost, 80),
+    ];
+}
+
 /// How often things go wrong, each per thousand occasions; which of them do at all is drawn per seed, so
 /// that every kind of trouble is met alone and in company.
 #[derive(Clone, Debug, Default)]
-pub struct Faults {
-    /// Frames lost, doubled or much delayed between a client and the bridge.
-    pub loss: u64,
-    pub doubles: u64,
-    pub delay: u64,
-    /// Frames damaged by their sender, or sent with a guest's own MAC.
-    pub damage: u64,
-    pub spoof: u64,
-    /// Hypervisor calls that fail, take seconds, or do not return for as long as there is trouble.
-    pub call_fails: u64,
-    pub call_is_slow: u64,
-    pub call_hangs: u64,
-    /// A guest that stops for an I/O error as soon as it runs.
-    pub io_error: u64,
-    /// Events that come late, again, or not at all because the connection is down.
-    pub event_late: u64,
-    pub event_again: u64,
-    pub disconnects: u64,
-    /// Netlink requests and journal writes that fail, or are done by half.
-    pub step_fails: u64,
-    pub record_fails: u64,
-    /// A guest that does not read its port, a packet thread that gets no processor.
-    pub guest_dawdles: u64,
-    pub thread_stalls: u64,
-    /// Somebody else's hand at the hypervisor.
-    pub strangers: u64,
-    /// The daemon is killed; its port on the bridge vanishes.
-    pub crashes: u64,
-    pub port_lost: u64,
-}
+pub struct Faults([u64; Fault::KINDS]);
 
 impl Faults {
     pub fn drawn(dice: &mut Dice) -> Self {
         if dice.chance(50) {
             return Self::default();
         }
-        let mut draw = |most: u64| if dice.chance(450) { 1 + dice.below(most) } else { 0 };
-        Self {
-            loss: draw(200),
-            doubles: draw(200),
-            delay: draw(300),
-            damage: draw(50),
-            spoof: draw(20),
-            call_fails: draw(300),
-            call_is_slow: draw(300),
-            call_hangs: draw(150),
-            io_error: draw(300),
-            event_late: draw(500),
-            event_again: draw(500),
-            disconnects: draw(60),
-            step_fails: draw(150),
-            record_fails: draw(200),
-            guest_dawdles: draw(300),
-            thread_stalls: draw(100),
-            strangers: draw(700),
-            crashes: draw(150),
-            port_lost: draw(80),
-        }
+        Self(Fault::ALL.map(|(_, most)| if dice.chance(450) { 1 + dice.below(most) } else { 0 }))
+    }
+
+    /// How often this one strikes in a thousand occasions.
+    pub const fn of(&self, fault: Fault) -> u64 {
+        self.0[fault as usize]
     }
 }

@@ -162,6 +162,6 @@ fn write(fill: impl FnOnce(&mut FrameBuf<'_>)) -> Vec<u8> {
 }
 
 /// Bytes of a frame's number.
-const NUMBER: usize = 6;
+pub const NUMBER: usize = 6;
 /// What an echo carries. Ends in zeros, so that a reply is not taken for a numbered frame.
 const DATA: [u8; 24] = *b"is anybody\0\0\0\0\0\0\0\0\0\0\0\0\0\0";

@@ -4,9 +4,10 @@ use surrogate::hypervisor::{Depth, PauseReason, Power};
 use surrogate_wire::{Arp, Frame as Ethernet, Mac, Packet, Received, Transport, arp};
 
 use crate::bridge::{Port, Tap};
+use crate::dice::Fault;
 use crate::frames::{self, Station};
 use crate::hypervisor::Domain;
-use crate::invariants::{Kind, Sent};
+use crate::ledger::{Kind, Sent};
 use crate::world::{Event, World};
 
 /// A guest.
@@ -47,7 +48,7 @@ impl World {
     pub fn guest_has_frames(&mut self, nic: usize) {
         if !self.nics[nic].reads && self.nics[nic].tap.as_ref().is_some_and(|tap| !tap.queue.is_empty()) {
             self.nics[nic].reads = true;
-            let dawdles = self.dice.chance(self.faults.guest_dawdles);
+            let dawdles = self.strikes(Fault::GuestDawdles);
             let wait = self.dice.micros(20, if dawdles { 400_000 } else { 500 });
             self.later(wait, Event::GuestReads(nic));
         }

@@ -11,6 +11,7 @@ use surrogate::hypervisor::{Depth, PauseReason, Power};
 use surrogate::time::{Duration, Instant};
 
 use crate::bridge::{Port, Tap};
+use crate::dice::Fault;
 use crate::world::{Event, World};
 
 /// Who did it.
@@ -45,6 +46,8 @@ pub struct Domain {
     pub events_under_way: u32,
     /// Looks at it that were not answered yet.
     pub looks_under_way: u32,
+    /// New ports that nobody was told of yet.
+    pub ports_under_way: u32,
     devices: u32,
 }
 
@@ -92,6 +95,7 @@ impl Domain {
             told_until: Instant::ZERO,
             events_under_way: 0,
             looks_under_way: 0,
+            ports_under_way: 0,
             devices: 1,
         }
     }
@@ -116,8 +120,9 @@ impl World {
             ));
         }
         let when = [When::BeforeEffect, When::AfterEffect];
-        let fails = self.dice.chance(self.faults.call_fails).then(|| self.dice.one_of(&when));
-        let hangs = self.dice.chance(self.faults.call_hangs).then(|| self.dice.one_of(&when));
+        let [failing, _, hanging] = troubles(action);
+        let fails = self.strikes(failing).then(|| self.dice.one_of(&when));
+        let hangs = self.strikes(hanging).then(|| self.dice.one_of(&when));
         let before = self.guests[guest].domain.power;
         let call =
             Call { incarnation, guest, ticket, action, before, saved_by: None, result: Ok(()), fails, hangs };
@@ -153,7 +158,8 @@ impl World {
             }
             _ => {}
         }
-        if self.dice.chance(self.faults.call_is_slow) {
+        let [_, slow, _] = troubles(call.action);
+        if self.strikes(slow) {
             takes += self.dice.micros(100_000, 12_000_000);
         }
         if call.hangs == Some(When::BeforeEffect) && !self.calm {
@@ -213,7 +219,7 @@ impl World {
             }
             (Action::Resume, power) if is_resumable(power) || power == IO_ERROR => {
                 self.set_power(guest, Power::Running, hand);
-                if self.dice.chance(self.faults.io_error) {
+                if self.strikes(Fault::IoError) {
                     let wait = self.dice.micros(100, 20_000);
                     self.later(wait, Event::DiskFails(guest));
                 }
@@ -364,13 +370,13 @@ impl World {
             return;
         }
         let mut wait = self.dice.micros(50, 3_000);
-        if self.dice.chance(self.faults.event_late) {
+        if self.strikes(Fault::EventLate) {
             wait += self.dice.micros(1_000, 3_000_000);
         }
         let at = (self.now + wait).max(self.guests[guest].domain.told_until);
         self.guests[guest].domain.told_until = at;
         let event = Event::Told { incarnation: self.incarnation, guest, power };
-        if self.dice.chance(self.faults.event_again) {
+        if self.strikes(Fault::EventAgain) {
             let again = at + self.dice.micros(10, 2_000_000);
             self.guests[guest].domain.events_under_way += 1;
             self.at(again, event.clone());
@@ -392,6 +398,7 @@ impl World {
         let device = self.guests[guest].domain.devices;
         for nic in self.guests[guest].nics.clone() {
             self.nics[nic].tap = Some(Tap::new(device));
+            self.guests[guest].domain.ports_under_way += 1;
             let wait = self.dice.micros(500, 15_000);
             self.later(wait, Event::PortAppeared { incarnation: self.incarnation, nic });
         }
@@ -399,12 +406,20 @@ impl World {
 
     /// How long until the hypervisor has looked, and then until its answer is there; `None`: no answer.
     pub fn look_takes(&mut self) -> Option<(Duration, Duration)> {
-        if self.dice.chance(self.faults.call_hangs / 4) {
+        if self.strikes(Fault::LookHangs) {
             return None;
         }
-        let slow = self.dice.chance(self.faults.call_is_slow);
+        let slow = self.strikes(Fault::LookIsSlow);
         let most = if slow { 500_000 } else { 3_000 };
         Some((self.dice.micros(50, most), self.dice.micros(50, most)))
+    }
+}
+
+/// How a call can go wrong: it fails, is slow, hangs.
+const fn troubles(action: Action) -> [Fault; 3] {
+    match action {
+        Action::Sleep(_) => [Fault::SleepFails, Fault::SleepIsSlow, Fault::SleepHangs],
+        _ => [Fault::WakeFails, Fault::WakeIsSlow, Fault::WakeHangs],
     }
 }
 

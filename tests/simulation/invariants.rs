@@ -1,260 +1,58 @@
-//! What must hold, whatever happens, and what is known of every frame to say so.
+//! What must hold, whatever happens. What is known of each frame is in `ledger`.
 //!
-//! Checked as it happens: each frame reaches a guest at most once, in the order of its flow, and only
-//! what the engine took is given to a guest; nobody speaks for a guest that runs. Checked after each
-//! step: the engine's own sums agree with what was seen, a cycle at rest has left the bridge as it should
-//! be, and no place among the concurrent wakes is lost. Checked at the end: everybody woke up.
+//! Checked as it happens: each frame reaches a guest at most once, unchanged, in the order of its flow, and
+//! only what the engine took is given to a guest; nobody speaks for a guest that runs; each verdict is
+//! counted once, and a frame is dropped only for a reason that it gives; a message of an epoch that is over
+//! changes nothing. Checked after each step: the engine's own sums agree with what was seen, a cycle at rest
+//! has left the bridge as it should be, and no place among the concurrent wakes is lost. Checked at the end:
+//! everybody woke up and has what was held.
 
-use surrogate::engine::{DropReason, Mode, Verdict};
+use surrogate::engine::{Counters, DropReason, Engine, Mode, Verdict};
 use surrogate::guest::lifecycle::State;
 use surrogate::hypervisor::Power;
+use surrogate::policy::traffic::ClosedPorts;
 use surrogate_wire::{Frame as Ethernet, Packet, Received};
 
 use crate::bridge::Port;
 use crate::daemon::Daemon;
-use crate::frames::{self, Frame, Uid};
+use crate::frames::Frame;
 use crate::hypervisor::Hand;
+use crate::ledger::Kind;
 use crate::world::{MAX_NICS, World};
 
-/// What a frame was sent as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    ArpRequest,
-    Solicitation,
-    Echo,
-    Syn,
-    Segment,
-    Datagram,
-    Broadcast,
-    Announcement,
-    Conflict,
-    Long,
-    Damaged,
-    Spoofed,
-    Reply,
-}
-
-/// What is known of a frame from its sender.
-#[derive(Clone, Copy, Debug)]
-pub struct Sent {
-    kind: Kind,
-    /// The NIC it is sent to, if to one.
-    to: Option<usize>,
-    flow: Option<usize>,
-    /// NICs that a flooded frame concerns, as bits.
-    concerns: u8,
-    /// Its place in the order of arrival at the bridge.
-    arrival: u64,
-    passed: [Passage; MAX_NICS],
-}
-
-/// What became of a frame for one NIC.
-#[derive(Clone, Copy, Debug, Default)]
-struct Passage {
-    /// It came into the guest's port from the bridge.
-    direct: bool,
-    /// It came into the guest's port from us.
-    delivered: bool,
-    /// We hold it, or one like it.
-    held: bool,
-    /// The engine saw it after it had said that all was delivered: the release may come first.
-    late: bool,
-    /// It was kept from the guest, so somebody else had to take it.
-    withheld: bool,
-}
-
-impl Sent {
-    pub fn new(kind: Kind, to: Option<usize>) -> Self {
-        Self { kind, to, flow: None, concerns: 0, arrival: 0, passed: [Passage::default(); MAX_NICS] }
-    }
-
-    pub fn concerning(kind: Kind, nic: usize) -> Self {
-        Self { concerns: 1 << nic, ..Self::new(kind, None) }
-    }
-
-    pub fn concerning_all(kind: Kind) -> Self {
-        Self { concerns: u8::MAX, ..Self::new(kind, None) }
-    }
-
-    pub fn in_flow(kind: Kind, nic: usize, flow: usize) -> Self {
-        Self { flow: Some(flow), ..Self::new(kind, Some(nic)) }
-    }
-}
-
-/// What was counted on the way, to see that a run was worth its time.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Tally {
-    pub frames: u64,
-    pub held: u64,
-    pub delivered: u64,
-    pub refused: u64,
-    pub answers: u64,
-    /// Frames that a later one of their flow passed on the way to the guest, after the release.
-    pub overtaken: u64,
-    /// Flooded frames that reached a guest directly and from us.
-    pub twice: u64,
-    pub sleeps: u64,
-    pub wakes: u64,
-    pub aborted: u64,
-    pub stranded: u64,
-    pub crashes: u64,
-    pub lost_with_daemon: u64,
-}
-
-impl Tally {
-    pub fn add(&mut self, other: &Self) {
-        let pairs = [
-            (&mut self.frames, other.frames),
-            (&mut self.held, other.held),
-            (&mut self.delivered, other.delivered),
-            (&mut self.refused, other.refused),
-            (&mut self.answers, other.answers),
-            (&mut self.overtaken, other.overtaken),
-            (&mut self.twice, other.twice),
-            (&mut self.sleeps, other.sleeps),
-            (&mut self.wakes, other.wakes),
-            (&mut self.aborted, other.aborted),
-            (&mut self.stranded, other.stranded),
-            (&mut self.crashes, other.crashes),
-            (&mut self.lost_with_daemon, other.lost_with_daemon),
-        ];
-        for (sum, more) in pairs {
-            *sum += more;
-        }
-    }
-}
-
-/// The books.
+/// An engine's counters and modes at one moment, by NIC.
 #[derive(Debug, Default)]
-pub struct Ledger {
-    frames: Vec<Sent>,
-    /// The last arrival that reached a NIC's guest, by flow.
-    newest: Vec<[u64; MAX_NICS]>,
-    /// Deliveries that the present engine was told of.
-    pub delivered: [u64; MAX_NICS],
-    /// Frames that the present engine delivered behind a later one of their flow.
-    pub overtaken: [u64; MAX_NICS],
-    pub tally: Tally,
-    violation: Option<String>,
+pub struct Before {
+    counters: [Option<Counters>; MAX_NICS],
+    modes: [Option<Mode>; MAX_NICS],
 }
 
-impl Ledger {
-    /// The first thing that went wrong.
-    pub fn violation(&self) -> Option<&str> {
-        self.violation.as_deref()
-    }
-
-    pub fn fail(&mut self, why: String) {
-        self.violation.get_or_insert(why);
-    }
-
-    pub fn new_flow(&mut self) -> usize {
-        self.newest.push([0; MAX_NICS]);
-        self.newest.len() - 1
-    }
-
-    /// Gives a frame its number.
-    pub fn number(&mut self, bytes: Vec<u8>, sent: Sent) -> Frame {
-        self.frames.push(sent);
-        self.tally.frames += 1;
-        frames::number(bytes, self.frames.len() as Uid - 1)
-    }
-
-    /// How many frames have a number.
-    pub fn known(&self) -> usize {
-        self.frames.len()
-    }
-
-    pub fn entered(&mut self, frame: &Frame, arrival: u64) {
-        if let Some(uid) = frame.uid {
-            self.frames[uid as usize].arrival = arrival;
+impl Before {
+    pub fn of(engine: &Engine, nics: usize) -> Self {
+        let mut before = Self::default();
+        for nic in 0..nics {
+            before.counters[nic] = engine.counters(Daemon::nic_id(nic)).cloned();
+            before.modes[nic] = engine.mode(Daemon::nic_id(nic));
         }
+        before
     }
+}
 
-    /// The bridge gave a frame to a guest's own port.
-    pub fn came_directly(&mut self, frame: &Frame, nic: usize) {
-        let Some(uid) = frame.uid else { return };
-        let sent = &mut self.frames[uid as usize];
-        let passage = &mut sent.passed[nic];
-        passage.direct = true;
-        if sent.to == Some(nic)
-            && let Some(flow) = sent.flow
-        {
-            let newest = &mut self.newest[flow][nic];
-            *newest = (*newest).max(sent.arrival);
-        }
-    }
+/// Concerned, answered, absorbed, held and dropped on arrival, then reclassified.
+type Sums = [u64; 6];
 
-    /// The bridge kept a flooded frame from a guest's port.
-    pub fn not_flooded(&mut self, frame: &Frame, nic: usize) {
-        let Some(uid) = frame.uid else { return };
-        let sent = &mut self.frames[uid as usize];
-        sent.passed[nic].withheld = sent.concerns & 1 << nic != 0;
-    }
+fn sums(of: &Counters) -> Sums {
+    let (answered, dropped) = (of.answered.iter().sum(), of.dropped.iter().sum());
+    [of.concerned, answered, of.absorbed + of.stubbed, of.held, dropped, of.reclassified]
+}
 
-    /// The engine saw a frame; `verdict` is what it decided for `nic`, if anything.
-    fn seen(&mut self, frame: &Frame, nic: usize, verdict: Option<Verdict>, late: bool) {
-        let Some(uid) = frame.uid else { return };
-        let sent = &mut self.frames[uid as usize];
-        let passage = &mut sent.passed[nic];
-        passage.late = late;
-        match verdict {
-            Some(Verdict::Hold | Verdict::HoldAndWake) => {
-                passage.held = true;
-                self.tally.held += 1;
-            }
-            // The newest copy of a SYN takes the place of the first.
-            Some(Verdict::Drop(DropReason::Duplicate)) => passage.held |= sent.kind == Kind::Syn,
-            _ => {}
-        }
-    }
-
-    /// We gave a frame to a guest's port, and it took it.
-    pub fn gave(&mut self, frame: &Frame, nic: usize) {
-        self.delivered[nic] += 1;
-        self.tally.delivered += 1;
-        let Some(uid) = frame.uid else { return };
-        let sent = &mut self.frames[uid as usize];
-        let passage = &mut sent.passed[nic];
-        let wrong = if passage.delivered {
-            Some("was delivered twice")
-        } else if !passage.held {
-            Some("was delivered, but never held")
-        } else if passage.direct && sent.to.is_some() {
-            Some("was delivered, though it had come directly")
-        } else {
-            None
-        };
-        passage.delivered = true;
-        self.tally.twice += u64::from(passage.direct);
-        if let Some(wrong) = wrong {
-            return self.fail(format!("frame {uid} {wrong} to NIC {nic}"));
-        }
-        let Some(flow) = sent.flow else { return };
-        let newest = &mut self.newest[flow][nic];
-        if sent.arrival >= *newest {
-            // A SYN's newest copy stands in the place of the first.
-            if sent.kind != Kind::Syn {
-                *newest = sent.arrival;
-            }
-        } else if passage.late {
-            self.overtaken[nic] += 1;
-            self.tally.overtaken += 1;
-        } else {
-            self.fail(format!("frame {uid} was delivered to NIC {nic} behind a later one of its flow"));
-        }
-    }
-
-    /// Somebody heard what the surrogate says.
-    pub fn heard(&mut self, frame: &Frame) {
-        self.tally.answers += u64::from(frame.uid.is_none());
-    }
-
-    /// An engine is gone with what it held.
-    pub fn engine_lost(&mut self, held: u64) {
-        self.delivered = [0; MAX_NICS];
-        self.overtaken = [0; MAX_NICS];
-        self.tally.lost_with_daemon += held;
+const fn sums_of(verdict: Option<Verdict>) -> Sums {
+    match verdict {
+        None => [0; 6],
+        Some(Verdict::Answer(_)) => [1, 1, 0, 0, 0, 0],
+        Some(Verdict::Absorb | Verdict::Stub) => [1, 0, 1, 0, 0, 0],
+        Some(Verdict::Hold | Verdict::HoldAndWake) => [1, 0, 0, 1, 0, 0],
+        Some(Verdict::Drop(_)) => [1, 0, 0, 0, 1, 0],
     }
 }
 
@@ -264,30 +62,101 @@ impl World {
         &mut self,
         daemon: &Daemon,
         frame: &Frame,
-        before: &[Option<Mode>; MAX_NICS],
+        before: &Before,
         verdict_for: impl Fn(usize) -> Option<Verdict>,
     ) {
-        for (nic, mode) in before.iter().enumerate().take(self.nics.len()) {
-            let verdict = verdict_for(nic);
-            let mac = self.nics[nic].station.mac;
-            self.ledger.seen(frame, nic, verdict, daemon.is_drained(nic));
+        self.check_counted(daemon, before, &verdict_for);
+        for nic in 0..self.nics.len() {
+            let (mode, verdict) = (before.modes[nic], verdict_for(nic));
+            self.ledger.seen(self.now, frame, nic, verdict, daemon.is_drained(nic));
+            match verdict {
+                Some(Verdict::Answer(by)) if mode != Some(Mode::Answer) => {
+                    self.ledger.fail(format!("NIC {nic} is answered for by {by:?} in {mode:?}"));
+                }
+                Some(Verdict::Drop(why)) if !self.may_drop(nic, frame, why) => {
+                    let kind = self.ledger.sent(frame).map(|sent| sent.kind);
+                    self.ledger.fail(format!("{kind:?} for NIC {nic} was dropped: {}", why.name()));
+                }
+                _ => {}
+            }
             if verdict.is_some() || self.was_gone(nic) {
                 continue;
             }
             let guest = self.nics[nic].guest;
-            if frame.dst() == mac {
+            let state = daemon.cycle(guest).state();
+            if frame.dst() == self.nics[nic].station.mac {
                 self.ledger.fail(format!(
-                    "a frame to NIC {nic} came to us and is lost: mode {mode:?}, guest {guest} is {:?}",
-                    daemon.cycle(guest).state(),
+                    "a frame to NIC {nic} came to us and is lost: mode {mode:?}, guest {guest} is {state:?}"
                 ));
             }
-            let withheld = frame.uid.is_some_and(|uid| self.ledger.frames[uid as usize].passed[nic].withheld);
-            if withheld && daemon.has_rested(guest) {
+            let withheld = self.ledger.sent(frame).is_some_and(|sent| sent.passed[nic].withheld);
+            if withheld {
                 self.ledger.fail(format!(
-                    "a flooded frame was kept from NIC {nic} and not handled: mode {mode:?}, guest {guest} is {:?}",
-                    daemon.cycle(guest).state(),
+                    "a flooded frame was kept from NIC {nic} and not handled: mode {mode:?}, guest {guest} is {state:?}"
                 ));
             }
+        }
+    }
+
+    /// Whether the counters grew by the verdicts since `before`, and by nothing else but frames of our own for
+    /// other sleepers: an answer, given now or late, makes at most one for each of them.
+    pub fn check_counted(
+        &mut self,
+        daemon: &Daemon,
+        before: &Before,
+        verdict_for: impl Fn(usize) -> Option<Verdict>,
+    ) {
+        let Some(engine) = &daemon.engine else { return };
+        let mut grown = [Sums::default(); MAX_NICS];
+        for (nic, grown) in grown.iter_mut().enumerate().take(self.nics.len()) {
+            let (Some(before), Some(after)) = (&before.counters[nic], engine.counters(Daemon::nic_id(nic)))
+            else {
+                continue;
+            };
+            let (before, after, expected) = (sums(before), sums(after), sums_of(verdict_for(nic)));
+            for (n, grown) in grown.iter_mut().enumerate() {
+                let Some(more) = after[n].checked_sub(before[n] + expected[n]) else {
+                    let verdict = verdict_for(nic);
+                    return self.ledger.fail(format!("NIC {nic}: {verdict:?} was not counted: {after:?}"));
+                };
+                *grown = more;
+            }
+        }
+        for nic in 0..self.nics.len() {
+            let others = (0..self.nics.len()).filter(|other| *other != nic);
+            let answers: u64 = others
+                .map(|n| grown[n][5] + u64::from(matches!(verdict_for(n), Some(Verdict::Answer(_)))))
+                .sum();
+            let [concerned, answered, _, held, ..] = grown[nic];
+            if concerned > answers || answered > 0 {
+                self.ledger.fail(format!("NIC {nic}: counted, and nothing came: {:?}", grown[nic]));
+            }
+            self.ledger.tally.re_entered += concerned;
+            self.ledger.tally.reclassified += grown[nic][5];
+            for _ in 0..held {
+                self.ledger.took_ours(self.now, nic);
+            }
+        }
+    }
+
+    /// Whether such a frame may be dropped on arrival for this reason.
+    fn may_drop(&self, nic: usize, frame: &Frame, why: DropReason) -> bool {
+        let Some(kind) = self.ledger.sent(frame).map(|sent| sent.kind) else { return false };
+        let setup = &self.setup;
+        match why {
+            DropReason::Malformed | DropReason::BadChecksum => kind == Kind::Damaged,
+            DropReason::BadSource => matches!(kind, Kind::Spoofed | Kind::Damaged),
+            DropReason::OwnFrame => frame.src() == self.nics[nic].station.mac,
+            DropReason::Duplicate => matches!(kind, Kind::Syn | Kind::Segment),
+            DropReason::ClosedPort => setup.traffic.closed_ports == ClosedPorts::Silent,
+            DropReason::RateLimited => {
+                matches!(kind, Kind::Echo | Kind::Datagram | Kind::Long | Kind::Damaged)
+            }
+            DropReason::BufferFull | DropReason::HostFull => !setup.holds_plenty,
+            DropReason::OutputFull => setup.limits.outbox_bytes < 64 << 10,
+            DropReason::EchoLoop => kind == Kind::Datagram,
+            DropReason::SourceRoute => kind == Kind::Damaged,
+            DropReason::Aged | DropReason::FloodedRing | DropReason::TooLong | DropReason::GuestGone => false,
         }
     }
 
@@ -332,10 +201,15 @@ impl World {
         }
         for guest in 0..self.guests.len() {
             let domain = &self.guests[guest].domain;
-            let told = self.hypervisor.connected && domain.events_under_way + domain.looks_under_way == 0;
+            let under_way = domain.events_under_way + domain.looks_under_way + domain.ports_under_way;
+            let told = self.hypervisor.connected && under_way == 0;
             if daemon.is_at_rest(guest) && told {
                 self.check_rest(&daemon, guest);
                 daemon.rests(guest);
+                if daemon.cycle(guest).state() == State::Awake {
+                    // Whoever it was: what comes now is ours to get right.
+                    self.guests[guest].domain.resumed_by = Hand::Ours;
+                }
             }
         }
         self.daemon = Some(daemon);
@@ -348,25 +222,33 @@ impl World {
             if let Err(why) = counters.conserved() {
                 self.ledger.fail(format!("NIC {nic}: {why}"));
             }
-            if counters.replayed != self.ledger.delivered[nic] {
-                let seen = self.ledger.delivered[nic];
+            let desk = &self.ledger.desks[nic];
+            let (seen, overtaken) = (desk.delivered, desk.overtaken);
+            if counters.replayed != seen {
                 self.ledger.fail(format!("NIC {nic}: {} replayed, {seen} delivered", counters.replayed));
             }
-            let overtaken = self.ledger.overtaken[nic];
             if engine.mode(Daemon::nic_id(nic)) == Some(Mode::Pass) && counters.overtaken < overtaken {
                 self.ledger.fail(format!(
                     "NIC {nic}: {} counted as overtaken, {overtaken} were",
                     counters.overtaken
                 ));
             }
-            let dropped = |reason: DropReason| counters.held_dropped[reason as usize];
-            if dropped(DropReason::GuestGone) > 0 {
-                self.ledger.fail(format!("NIC {nic}: held frames were dropped, and the guest is not gone"));
+            for (reason, count) in DropReason::ALL.into_iter().zip(counters.held_dropped) {
+                let may = match reason {
+                    DropReason::BufferFull | DropReason::HostFull => !self.setup.holds_plenty,
+                    // Looked at again when the guest was asleep.
+                    DropReason::ClosedPort => self.setup.traffic.closed_ports == ClosedPorts::Silent,
+                    DropReason::RateLimited | DropReason::EchoLoop => true,
+                    DropReason::FloodedRing | DropReason::TooLong | DropReason::Aged => true,
+                    _ => false,
+                };
+                if count > 0 && !may {
+                    self.ledger.fail(format!("NIC {nic}: held frames were dropped: {}", reason.name()));
+                }
             }
-            if self.setup.holds_plenty && dropped(DropReason::BufferFull) + dropped(DropReason::HostFull) > 0
-            {
-                self.ledger.fail(format!("NIC {nic}: held frames were dropped, and there was room"));
-            }
+            let aged = counters.held_dropped[DropReason::Aged as usize];
+            let age = self.setup.traffic.hold.age;
+            self.ledger.check_waiting(self.now, nic, counters.holding, aged, age);
         }
     }
 

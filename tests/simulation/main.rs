@@ -15,15 +15,19 @@ mod frames;
 mod guest;
 mod hypervisor;
 mod invariants;
+mod ledger;
+mod orders;
 mod setup;
 mod steering;
+mod tally;
 mod thread;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use invariants::Tally;
+use dice::Fault;
+use tally::Tally;
 use world::{Outcome, World};
 
 const SEEDS: u64 = 1_000;
@@ -48,26 +52,47 @@ fn whatever_happens_no_frame_is_lost_and_no_guest_is_spoken_over() {
     let steps: u64 = tallies.iter().map(|(_, steps, _)| steps).sum();
     let sum = |of: fn(&Tally) -> u64| tallies.iter().map(|(tally, ..)| of(tally)).sum::<u64>();
     println!(
-        "{seeds} seeds, {steps} steps: {} frames, {} answers, {} held, {} delivered, {} overtaken, {} twice; \
-         {} sleeps, {} broken off, {} ends of a wake, {} stranded; {} refusals; {} crashes with {} frames",
+        "{seeds} seeds, {steps} steps: {} frames, {} answers, {} for other sleepers; {} held, {} answered late, \
+         {} aged, {} delivered, {} to second NICs, {} overtaken, {} twice, {} refusals, {} lost with a daemon; \
+         {} sleeps, {} broken off, {} ends of a wake, {} stranded",
         sum(|t| t.frames),
         sum(|t| t.answers),
+        sum(|t| t.re_entered),
         sum(|t| t.held),
+        sum(|t| t.reclassified),
+        sum(|t| t.aged),
         sum(|t| t.delivered),
+        sum(|t| t.second_nic),
         sum(|t| t.overtaken),
         sum(|t| t.twice),
+        sum(|t| t.refused),
+        sum(|t| t.lost_with_daemon),
         sum(|t| t.sleeps),
         sum(|t| t.aborted),
         sum(|t| t.wakes),
         sum(|t| t.stranded),
-        sum(|t| t.refused),
-        sum(|t| t.crashes),
-        sum(|t| t.lost_with_daemon),
     );
     // A world in which nothing happens proves nothing.
     assert!(sum(|t| t.sleeps) > seeds, "guests sleep");
     assert!(sum(|t| t.answers) > seeds, "sleepers are answered for");
     assert!(sum(|t| t.delivered) > seeds, "frames are held and replayed");
+    for (what, count) in [
+        ("a second NIC's frames are delivered", sum(|t| t.second_nic)),
+        ("sleepers hear each other", sum(|t| t.re_entered)),
+        ("held frames are answered late", sum(|t| t.reclassified)),
+        ("frames grow too old", sum(|t| t.aged)),
+        ("frames are overtaken", sum(|t| t.overtaken)),
+        ("a guest's port refuses frames", sum(|t| t.refused)),
+        ("sleeps are broken off", sum(|t| t.aborted)),
+        ("guests are stranded", sum(|t| t.stranded)),
+    ] {
+        assert!(count >= seeds / 200, "{what}: only {count} times");
+    }
+    for (fault, _) in Fault::ALL {
+        let count: u64 = tallies.iter().map(|(tally, ..)| tally.faults[fault as usize]).sum();
+        println!("  {fault:?}: {count}");
+        assert!(count >= seeds / 100, "{fault:?} struck only {count} times");
+    }
 }
 
 #[test]

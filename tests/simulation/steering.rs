@@ -5,6 +5,7 @@ use surrogate::hypervisor::Power;
 
 use crate::bridge::Port;
 use crate::daemon::Record;
+use crate::dice::Fault;
 use crate::world::{Event, MAX_NICS, World};
 
 /// What survives the daemon.
@@ -54,7 +55,7 @@ impl World {
             return self.step_done(incarnation, guest, ticket, Ok(None));
         };
         // One that nobody waits for is not tried again; it only spares a restored port some noise.
-        let fails = ticket.is_some() && self.dice.chance(self.faults.step_fails);
+        let fails = ticket.is_some() && self.strikes(Fault::StepFails);
         if fails && self.dice.chance(500) {
             return self.step_done(incarnation, guest, ticket, Err(format!("{step:?} made to fail")));
         }

@@ -1,16 +1,19 @@
 //! The packet thread: the loop of the product's own worker, over the world's bridge.
 
-use surrogate::engine::{Command, Done, Mode, Notice, Output, Refusal};
+use surrogate::engine::{Command, Done, Engine, Mode, Notice, Output, Refusal};
 use surrogate::guest::identity::{Epoch, NicId};
+use surrogate::rng::Rng;
 use surrogate::time::Instant;
 use surrogate_wire::{Mac, Received};
 
 use crate::bridge::Port;
 use crate::daemon::{Daemon, PORT, ThreadCommand, Voice};
+use crate::dice::Fault;
 use crate::frames::Frame;
-use crate::world::{Event, MAX_NICS, World};
+use crate::invariants::Before;
+use crate::world::{Event, World};
 
-/// Frames between two looks at timers and commands, and commands between two batches of frames.
+/// Frames or commands taken at once.
 const BATCH: usize = 64;
 
 /// Deliveries of one pass: how many of a NIC's arrived, and why the rest did not.
@@ -19,15 +22,16 @@ type Progress = Vec<(NicId, Epoch, u32, Option<Refusal>)>;
 impl World {
     /// There is something for the thread to do; it may take a while until it gets a processor.
     pub fn wake_thread(&mut self) {
-        let stalls = self.dice.chance(self.faults.thread_stalls);
-        let at = self.now + self.dice.micros(3, if stalls { 60_000 } else { 80 });
-        self.thread_at = Some(self.thread_at.map_or(at, |before| before.min(at)));
+        if self.thread_at.is_none() {
+            let stalls = self.strikes(Fault::ThreadStalls);
+            self.thread_at = Some(self.now + self.dice.micros(3, if stalls { 60_000 } else { 80 }));
+        }
     }
 
     /// When the thread runs next.
     pub fn thread_due(&self) -> Option<Instant> {
         let timeout = self.daemon.as_ref()?.engine.as_ref()?.poll_timeout();
-        [self.thread_at, timeout].into_iter().flatten().min()
+        self.thread_at.or(timeout)
     }
 }
 
@@ -35,23 +39,27 @@ impl Daemon {
     /// One round of the thread.
     pub fn round(&mut self, world: &mut World) {
         world.thread_at = None;
-        let Some(engine) = &mut self.engine else { return };
-        engine.handle_timeout(world.now, &mut self.rng);
-        let mut more = self.put_out(world);
         for _ in 0..BATCH {
             let Some(frame) = world.bridge.ours.as_mut().and_then(|ours| ours.queue.pop_front()) else {
                 break;
             };
             self.take_frame(world, &frame);
-            more |= self.put_out(world);
+            self.put_out(world);
         }
+        if world.bridge.ours.as_ref().is_some_and(|ours| !ours.queue.is_empty()) {
+            return world.wake_thread();
+        }
+        let Some(engine) = &mut self.engine else { return };
+        let before = Before::of(engine, world.nics.len());
+        engine.handle_timeout(world.now, &mut self.rng);
+        world.check_counted(self, &before, |_| None);
+        let mut more = self.put_out(world);
         for _ in 0..BATCH {
             let Some(command) = self.commands.pop_front() else { break };
             self.carry_out(world, command);
             more |= self.put_out(world);
         }
         more |= !self.commands.is_empty();
-        more |= world.bridge.ours.as_ref().is_some_and(|ours| !ours.queue.is_empty());
         if more {
             world.wake_thread();
         }
@@ -59,11 +67,9 @@ impl Daemon {
 
     fn take_frame(&mut self, world: &mut World, frame: &Frame) {
         let Some(engine) = &mut self.engine else { return };
-        let mut before = [None; MAX_NICS];
-        for (nic, mode) in before.iter_mut().enumerate().take(world.nics.len()) {
-            *mode = engine.mode(Self::nic_id(nic));
+        let before = Before::of(engine, world.nics.len());
+        for (nic, voice) in self.voices.iter_mut().enumerate().take(world.nics.len()) {
             // One speaker at a time, unless such a frame was a lie a moment ago.
-            let voice = &mut self.voices[nic];
             if voice.may_speak && frame.src() == world.nics[nic].station.mac {
                 voice.heard = true;
                 voice.may_speak = world.now < voice.deaf_until;
@@ -96,15 +102,46 @@ impl Daemon {
                     }
                     Command::Unregister { nic } => {
                         self.voices[nic.0 as usize - 1] = Voice::default();
-                        world.ledger.delivered[nic.0 as usize - 1] = 0;
-                        world.ledger.overtaken[nic.0 as usize - 1] = 0;
+                        world.ledger.forgotten(nic.0 as usize - 1);
                     }
                     _ => {}
                 }
-                if let Some(engine) = &mut self.engine {
-                    engine.handle_command(world.now, &mut self.rng, command);
+                let Some(engine) = &mut self.engine else { return };
+                let before = Before::of(engine, world.nics.len());
+                let told = match &command {
+                    Command::SetMode { nic, epoch, mode } => Some((*nic, *epoch, *mode)),
+                    _ => None,
+                };
+                engine.handle_command(world.now, &mut self.rng, command);
+                world.check_counted(self, &before, |_| None);
+                if let Some((nic, epoch, mode)) = told {
+                    self.comes_again(world, nic, epoch, mode);
                 }
             }
+        }
+    }
+
+    /// A command that comes once more after the next transition began.
+    fn comes_again(&mut self, world: &mut World, nic: NicId, epoch: Epoch, mode: Mode) {
+        let kept = &mut self.kept[nic.0 as usize - 1];
+        if let Some((epoch, mode)) = kept.take_if(|(old, _)| *old < epoch) {
+            self.changes_nothing(world, |engine, now, rng| {
+                engine.handle_command(now, rng, Command::SetMode { nic, epoch, mode });
+            });
+        }
+        if world.strikes(Fault::MessageAgain) {
+            self.kept[nic.0 as usize - 1] = Some((epoch, mode));
+        }
+    }
+
+    /// Has the engine take what is of an epoch that is over.
+    fn changes_nothing(&mut self, world: &mut World, take: impl FnOnce(&mut Engine, Instant, &mut Rng)) {
+        let Some(engine) = &mut self.engine else { return };
+        let before = format!("{engine:?}");
+        take(engine, world.now, &mut self.rng);
+        let after = format!("{engine:?}");
+        if before != after {
+            world.ledger.fail(format!("a message of an old epoch changed the engine:\n{before}\n{after}"));
         }
     }
 
@@ -150,8 +187,18 @@ impl Daemon {
                 }
             }
         }
+        self.engine = Some(engine);
         let delivered = !progress.is_empty();
         for (nic, epoch, count, refused) in progress {
+            if world.strikes(Fault::MessageAgain) {
+                // What an earlier replay came to.
+                let epoch = Epoch(epoch.0 - 1);
+                self.changes_nothing(world, |engine, now, _| {
+                    engine.handle_done(now, Done::Delivered { nic, epoch, count: 1 });
+                    engine.handle_done(now, Done::Refused { nic, epoch, why: Refusal::TooLong });
+                });
+            }
+            let Some(engine) = &mut self.engine else { break };
             if count > 0 {
                 engine.handle_done(world.now, Done::Delivered { nic, epoch, count });
             }
@@ -160,7 +207,6 @@ impl Daemon {
                 engine.handle_done(world.now, Done::Refused { nic, epoch, why });
             }
         }
-        self.engine = Some(engine);
         delivered
     }
 
@@ -180,6 +226,8 @@ impl Daemon {
         world.say(|_| format!("engine: gives NIC {nic} frame {:?} {}", frame.uid, describe(&frame)));
         if held {
             world.ledger.gave(&frame, nic);
+            let guest = world.nics[nic].guest;
+            world.ledger.tally.second_nic += u64::from(world.guests[guest].nics[0] != nic);
         }
         if let Some(tap) = &mut world.nics[nic].tap {
             tap.queue.push_back(frame);

@@ -15,13 +15,14 @@ use surrogate::time::Instant;
 use crate::bridge::{Bridge, Port};
 use crate::client::Client;
 use crate::daemon::{Daemon, Record};
-use crate::dice::{Dice, Faults};
+use crate::dice::{Dice, Fault, Faults};
 use crate::frames::{Frame, Station};
 use crate::guest::{Guest, Nic, is_asleep};
 use crate::hypervisor::{Domain, Hand, Hypervisor};
-use crate::invariants::{Ledger, Tally};
+use crate::ledger::Ledger;
 use crate::setup::Setup;
 use crate::steering::{Journal, Step, Then};
+use crate::tally::Tally;
 
 /// NICs in the world, at most.
 pub const MAX_NICS: usize = 4;
@@ -66,6 +67,7 @@ pub enum Event {
     GuestSpeaks(usize),
     // In the daemon; each knows which life of it is meant.
     Notice { incarnation: u32, notice: Notice },
+    NoticeAgain { incarnation: u32, notice: Notice },
     Done { incarnation: u32, guest: usize, ticket: u64, result: Result<Option<Power>, String> },
     Recorded { incarnation: u32, guest: usize, ticket: u64, record: Record },
     BridgeStep { incarnation: u32, guest: usize, ticket: Option<u64>, step: Step, at: usize },
@@ -213,6 +215,13 @@ impl World {
         }
     }
 
+    /// Whether this goes wrong now.
+    pub fn strikes(&mut self, fault: Fault) -> bool {
+        let strikes = self.dice.chance(self.faults.of(fault));
+        self.ledger.tally.faults[fault as usize] += u64::from(strikes);
+        strikes
+    }
+
     fn goes_well(&self) -> bool {
         self.ledger.violation().is_none()
     }
@@ -349,15 +358,28 @@ impl World {
             Event::GuestReads(nic) => self.guest_reads(nic),
             Event::GuestSpeaks(guest) => self.guest_speaks(guest),
             Event::Notice { incarnation, notice } => {
+                if self.strikes(Fault::MessageAgain) {
+                    let wait = self.dice.micros(1_000, 300_000);
+                    self.later(wait, Event::NoticeAgain { incarnation, notice });
+                }
                 self.with_daemon(incarnation, |daemon, world| daemon.notice(world, notice));
             }
+            Event::NoticeAgain { incarnation, notice } => {
+                self.with_daemon(incarnation, |daemon, world| daemon.notice_again(world, notice));
+            }
             Event::Done { incarnation, guest, ticket, result } => {
+                // What was found is told each time.
+                if !matches!(result, Ok(Some(_))) && self.strikes(Fault::MessageAgain) {
+                    let wait = self.dice.micros(1_000, 300_000);
+                    let result = result.clone();
+                    self.later(wait, Event::Done { incarnation, guest, ticket, result });
+                }
                 self.say(|_| format!("guest {guest}: order {ticket} is done: {result:?}"));
                 self.with_daemon(incarnation, |daemon, world| daemon.done(world, guest, ticket, result));
             }
             Event::Recorded { incarnation, guest, ticket, record } => {
                 if incarnation == self.incarnation && self.daemon.is_some() {
-                    let fails = self.dice.chance(self.faults.record_fails);
+                    let fails = self.strikes(Fault::RecordFails);
                     let result = if fails { Err("made to fail".to_owned()) } else { Ok(None) };
                     if !fails {
                         self.journal.records[guest] = Some(record);
@@ -382,6 +404,8 @@ impl World {
                 self.with_daemon(incarnation, |daemon, world| daemon.first_word(world, guest, power));
             }
             Event::PortAppeared { incarnation, nic } => {
+                let guest = self.nics[nic].guest;
+                self.guests[guest].domain.ports_under_way -= 1;
                 self.with_daemon(incarnation, |daemon, world| daemon.port_appeared(world, nic));
             }
             Event::PortBack { incarnation } => {
@@ -442,7 +466,7 @@ impl World {
         }
         let wait = self.dice.around(self.setup.people_gap);
         self.later(wait, Event::Stranger);
-        if self.dice.chance(self.faults.strangers) {
+        if self.strikes(Fault::Stranger) {
             let guest = self.dice.below(self.guests.len() as u64) as usize;
             self.stranger_acts(guest);
         }
@@ -455,13 +479,13 @@ impl World {
         let wait = self.dice.around(self.setup.people_gap);
         self.later(wait, Event::Fate);
         self.loosen(false);
-        if self.dice.chance(self.faults.crashes) {
+        if self.strikes(Fault::Crash) {
             self.crash();
         }
-        if self.dice.chance(self.faults.port_lost) {
+        if self.daemon.is_some() && self.strikes(Fault::PortLost) {
             self.port_lost();
         }
-        if self.hypervisor.connected && self.dice.chance(self.faults.disconnects) {
+        if self.hypervisor.connected && self.strikes(Fault::Disconnect) {
             self.say(|_| "the connection to the hypervisor is lost".to_owned());
             self.hypervisor.connected = false;
             self.with_daemon(self.incarnation, |daemon, world| daemon.set_reachable(world, false));
@@ -484,4 +508,4 @@ impl World {
 }
 
 /// Lines of the story that are kept.
-const REMEMBERED: usize = 150;
+const REMEMBERED: usize = 400;
