@@ -10,6 +10,10 @@
 //! older version can be read, and the schema's version is written beside them. It records and never acts:
 //! what a change means, and how to undo it, is [`steering`](crate::io::steering)'s matter.
 
+mod records;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -17,12 +21,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use surrogate_wire::Mac;
+use serde::{Serialize, de::DeserializeOwned};
 
-use crate::guest::lifecycle::Intent;
-use crate::hypervisor::Depth;
-use crate::io::netlink::{FdbKind, GroupEntry};
+pub use self::records::{Change, ChangeKind, FloodFlags, GuestRecord, Kind, PortId, change_key};
 
 /// The open journal of one daemon.
 pub struct Journal {
@@ -46,148 +47,6 @@ struct Memory {
 enum Write {
     Guest(String, Option<GuestRecord>),
     Change(String, Option<Change>),
-}
-
-/// What we must know of a guest after a restart.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GuestRecord {
-    /// Its name.
-    pub name: String,
-    /// The hypervisor it is of.
-    pub hypervisor: String,
-    /// Its transition counter.
-    pub epoch: u64,
-    /// Whether it sleeps because we put it to sleep.
-    pub slept_by_us: bool,
-    /// How deep, if it sleeps.
-    pub depth: Option<Depth>,
-    /// What was last asked for.
-    pub intent: Intent,
-    /// Since when, in milliseconds since 1970.
-    pub since_unix_ms: u64,
-}
-
-/// Something of ours on a bridge, for one guest.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Change {
-    /// The guest it is for.
-    pub guest: String,
-    /// The bridge it is on.
-    pub bridge: String,
-    /// The guest's address.
-    #[serde(with = "mac_text")]
-    pub mac: Mac,
-    /// The VLAN of its addresses.
-    pub vlan: Option<u16>,
-    /// What was changed.
-    pub what: ChangeKind,
-}
-
-impl Change {
-    /// What tells changes apart: one of each kind per bridge, address and VLAN.
-    #[must_use]
-    pub fn key(&self) -> String {
-        change_key(&self.bridge, self.mac, self.vlan, self.what.kind())
-    }
-}
-
-/// The key of the change of this kind, for the guest with this address on this bridge.
-#[must_use]
-pub fn change_key(bridge: &str, mac: Mac, vlan: Option<u16>, kind: Kind) -> String {
-    let kind = match kind {
-        Kind::Steered => "steered",
-        Kind::FloodsTaken => "floods-taken",
-        Kind::GroupsKept => "groups-kept",
-        Kind::PortDisabled => "port-disabled",
-    };
-    format!("{bridge}/{mac}/{}/{kind}", vlan.unwrap_or_default())
-}
-
-/// The kinds of [`ChangeKind`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// See [`ChangeKind::Steered`].
-    Steered,
-    /// See [`ChangeKind::FloodsTaken`].
-    FloodsTaken,
-    /// See [`ChangeKind::GroupsKept`].
-    GroupsKept,
-    /// See [`ChangeKind::PortDisabled`].
-    PortDisabled,
-}
-
-/// A kind of change, with what is needed to undo it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "kind")]
-pub enum ChangeKind {
-    /// The bridge sends the guest's frames to us.
-    Steered {
-        /// Where they went and shall go again, if the guest had a port.
-        guest_port: Option<PortId>,
-        /// The entry it had there; `None`: it had none and is given one as if learned.
-        was: Option<FdbKind>,
-    },
-    /// Flooded frames and group traffic no longer reach the guest's port.
-    FloodsTaken {
-        /// The guest's port.
-        port: PortId,
-        /// Its flags before.
-        flags: FloodFlags,
-        /// Its group entries before.
-        entries: Vec<GroupEntry>,
-    },
-    /// Our port receives these groups for the guest.
-    GroupsKept {
-        /// Our port.
-        port: PortId,
-        /// The groups.
-        groups: Vec<core::net::IpAddr>,
-    },
-    /// The guest's port is disabled.
-    PortDisabled {
-        /// The guest's port.
-        port: PortId,
-        /// Its state before.
-        state: u8,
-    },
-}
-
-impl ChangeKind {
-    /// Which kind it is.
-    #[must_use]
-    pub const fn kind(&self) -> Kind {
-        match self {
-            Self::Steered { .. } => Kind::Steered,
-            Self::FloodsTaken { .. } => Kind::FloodsTaken,
-            Self::GroupsKept { .. } => Kind::GroupsKept,
-            Self::PortDisabled { .. } => Kind::PortDisabled,
-        }
-    }
-}
-
-/// Which device a port was: names and numbers alone are given again, to others too after a reboot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PortId {
-    /// Its number.
-    pub ifindex: u32,
-    /// Its name.
-    pub name: String,
-    /// Its own address.
-    #[serde(with = "mac_text")]
-    pub mac: Mac,
-}
-
-/// The settings of a port that decide what is flooded to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FloodFlags {
-    /// Unicast to unknown stations.
-    pub flood: bool,
-    /// Multicast.
-    pub mcast_flood: bool,
-    /// Broadcast.
-    pub bcast_flood: bool,
-    /// All multicast, to a multicast router: 0 never, 1 while it is heard to be one, 2 always.
-    pub mcast_router: u8,
 }
 
 /// Why the journal cannot be opened or written.
@@ -502,20 +361,6 @@ fn unreadable(path: &Path, why: impl fmt::Display) -> JournalError {
     JournalError::Unreadable { path: path.to_owned(), why: why.to_string() }
 }
 
-/// An Ethernet address as people write it.
-mod mac_text {
-    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
-    use surrogate_wire::Mac;
-
-    pub(super) fn serialize<S: Serializer>(mac: &Mac, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(mac)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Mac, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
-    }
-}
-
 type Table = TableDefinition<'static, &'static str, &'static [u8]>;
 
 const GUESTS: Table = TableDefinition::new("guests");
@@ -524,144 +369,3 @@ const META: Table = TableDefinition::new("meta");
 const VERSION_KEY: &str = "version";
 const VERSION: u32 = 1;
 const FILE: &str = "surrogate.redb";
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use super::*;
-
-    fn web1() -> GuestRecord {
-        GuestRecord {
-            name: "web1".to_owned(),
-            hypervisor: "local".to_owned(),
-            epoch: 7,
-            slept_by_us: true,
-            depth: Some(Depth::Save),
-            intent: Intent::Sleep,
-            since_unix_ms: 1_700_000_000_000,
-        }
-    }
-
-    fn floods_taken() -> Change {
-        let port = PortId { ifindex: 9, name: "g1".to_owned(), mac: Mac([0xfe, 0x54, 0, 0, 0, 0x11]) };
-        let entry = GroupEntry::permanent(9, "ff02::1:ff00:11".parse().unwrap(), Some(10));
-        Change {
-            guest: "web1".to_owned(),
-            bridge: "br0".to_owned(),
-            mac: Mac([0x52, 0x54, 0, 0, 0, 0x11]),
-            vlan: Some(10),
-            what: ChangeKind::FloodsTaken {
-                port,
-                flags: FloodFlags { flood: true, mcast_flood: false, bcast_flood: true, mcast_router: 1 },
-                entries: vec![entry],
-            },
-        }
-    }
-
-    #[test]
-    fn what_was_written_is_read_back_after_a_restart() {
-        let folder = tempfile::tempdir().unwrap();
-        let state_dir = folder.path().join("made/if/missing");
-        assert!(!Journal::exists(&state_dir));
-        {
-            let journal = Journal::open(&state_dir).unwrap();
-            journal.put_guest(&GuestRecord { epoch: 6, ..web1() }).unwrap();
-            journal.put_guest(&web1()).unwrap();
-            journal.put_guest(&GuestRecord { name: "web2".to_owned(), ..web1() }).unwrap();
-            journal.delete_guest("web2").unwrap();
-            journal.put_change(&floods_taken()).unwrap();
-        }
-        let mode = std::fs::metadata(&state_dir).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode, 0o700, "for our user only");
-        let journal = Journal::open(&state_dir).unwrap();
-        assert_eq!(journal.guests(), [web1()]);
-        assert_eq!(journal.changes(), [floods_taken()]);
-        let key = floods_taken().key();
-        assert_eq!(key, "br0/52:54:00:00:00:11/10/floods-taken");
-        assert_eq!(journal.change(&key), Some(floods_taken()));
-        journal.delete_change(&key).unwrap();
-        journal.delete_change(&key).unwrap();
-        assert_eq!(journal.changes(), []);
-    }
-
-    #[test]
-    fn what_is_noted_is_known_at_once_and_written_with_the_next_write_or_at_the_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let journal = Journal::open(folder.path()).unwrap();
-        journal.put_change(&floods_taken()).unwrap();
-        journal.note_guest(&GuestRecord { epoch: 6, ..web1() });
-        journal.note_guest(&web1());
-        journal.note_undone(&floods_taken().key());
-        assert_eq!(journal.memory().noted.len(), 2, "one of each value");
-        assert_eq!((journal.guests(), journal.changes()), (vec![web1()], vec![]));
-        assert_eq!(on_disk(&journal), (vec![], vec![floods_taken()]), "nobody waited for the disk");
-
-        let web2 = GuestRecord { name: "web2".to_owned(), ..web1() };
-        journal.put_guest(&web2).unwrap();
-        assert_eq!(on_disk(&journal), (vec![web1(), web2.clone()], vec![]));
-
-        journal.note_guest(&GuestRecord { epoch: 8, ..web1() });
-        drop(journal);
-        let journal = Journal::open(folder.path()).unwrap();
-        assert_eq!(journal.guests(), [GuestRecord { epoch: 8, ..web1() }, web2]);
-    }
-
-    #[test]
-    fn a_change_put_after_its_undoing_was_noted_stays() {
-        let folder = tempfile::tempdir().unwrap();
-        let journal = Journal::open(folder.path()).unwrap();
-        journal.put_change(&floods_taken()).unwrap();
-        journal.note_undone(&floods_taken().key());
-        journal.put_change(&floods_taken()).unwrap();
-        journal.flush().unwrap();
-        assert_eq!(journal.changes(), [floods_taken()]);
-        assert_eq!(on_disk(&journal).1, [floods_taken()]);
-    }
-
-    /// What a daemon that is started after this one was killed would read.
-    fn on_disk(journal: &Journal) -> (Vec<GuestRecord>, Vec<Change>) {
-        let database = journal.database.lock().unwrap();
-        let guests = load(&journal.path, &database, GUESTS).unwrap();
-        let changes = load(&journal.path, &database, CHANGES).unwrap();
-        (guests.into_values().collect(), changes.into_values().collect())
-    }
-
-    #[test]
-    fn a_second_daemon_is_told_that_one_runs() {
-        let folder = tempfile::tempdir().unwrap();
-        let _first = Journal::open(folder.path()).unwrap();
-        let second = Journal::open(folder.path()).unwrap_err();
-        assert!(matches!(second, JournalError::Locked(_)), "{second}");
-    }
-
-    #[test]
-    fn a_damaged_file_is_named_and_left_as_it_is() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(FILE);
-        std::fs::write(&path, b"this is no database".repeat(300)).unwrap();
-        let error = Journal::open(folder.path()).unwrap_err();
-        assert!(matches!(error, JournalError::Unreadable { .. }), "{error}");
-        assert!(error.to_string().contains(FILE) && error.to_string().contains("move it away"), "{error}");
-        assert!(std::fs::read(&path).unwrap().starts_with(b"this is no database"));
-    }
-
-    #[test]
-    fn a_journal_of_a_later_version_is_not_touched() {
-        let folder = tempfile::tempdir().unwrap();
-        let database = Database::create(folder.path().join(FILE)).unwrap();
-        write_version(&database, 2).unwrap();
-        drop(database);
-        let error = Journal::open(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("it has version 2, this program knows 1"), "{error}");
-    }
-
-    #[test]
-    fn a_state_directory_that_cannot_be_made_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("file");
-        std::fs::write(&file, b"").unwrap();
-        let error = Journal::open(&file).unwrap_err();
-        assert!(matches!(error, JournalError::Open { .. }), "{error}");
-    }
-}
