@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use surrogate_house::capture::{Capture, retransmissions, write_pcap};
+use surrogate_house::capture::{
+    Capture, FIN, Frame, SYN, Segment, retransmissions, tcp_is_at_rest, write_pcap,
+};
 use surrogate_house::clients::{Echo, Pinging, Ssh, arping, curl, ping};
 use surrogate_house::{NetnsGuest, Network, until};
 
@@ -51,11 +53,50 @@ fn a_ping_that_is_stopped_counts_what_was_answered() {
     let guest = NetnsGuest::bare(&network, 1);
     let capture = Capture::start(&network.c1, "eth0");
     let pinging = Pinging::start(&network.c1, guest.v4, Duration::from_millis(10));
-    let icmp = |frame: &surrogate_house::Frame| frame.ip().is_some_and(|(protocol, ..)| protocol == 1);
+    let icmp = |frame: &Frame| frame.ip().is_some_and(|(protocol, ..)| protocol == 1);
     capture
         .wait("twenty echo frames", Duration::from_secs(5), |f| f.iter().filter(|f| icmp(f)).count() >= 20);
     let pings = pinging.stop();
     assert!(pings.all_answered() && pings.sent >= 9, "{pings:?}");
+
+    // And what was not.
+    let capture = Capture::start(&network.c1, "eth0");
+    let pinging = Pinging::start(&network.c1, guest.v4, Duration::from_millis(10));
+    capture.wait("an echo", Duration::from_secs(5), |f| f.iter().any(|f| icmp(f) && !f.outgoing));
+    guest.namespace.ip("link set eth0 down");
+    let sent = capture.frames().len();
+    capture
+        .wait("more requests", Duration::from_secs(5), |f| f[sent..].iter().filter(|f| icmp(f)).count() >= 5);
+    let pings = pinging.stop();
+    assert!(0 < pings.received && pings.received < pings.sent && pings.duplicates == 0, "{pings:?}");
+    assert!(!pings.all_answered());
+}
+
+#[test]
+fn a_connection_is_at_rest_when_both_sides_have_acknowledged_everything() {
+    let network = Network::new();
+    let guest = NetnsGuest::new(&network, 1);
+    let patience = Duration::from_secs(5);
+    let capture = Capture::start(&network.c1, "eth0");
+    assert!(tcp_is_at_rest(&capture.frames()), "there is none");
+    let mut echo = Echo::open(&network.c1, guest.v4, patience).unwrap();
+    echo.say("a line").unwrap();
+    let open = capture.wait("the line's end", patience, |f| tcp_is_at_rest(f) && has(f, |s| s.length > 0));
+    drop(echo);
+    let ended = capture
+        .wait("the connection's end", patience, |f| tcp_is_at_rest(f) && has(f, |s| s.flags & FIN != 0));
+
+    let until_last = |frames: &[Frame], is: fn(&Segment) -> bool| {
+        let last = frames.iter().rposition(|f| f.segment().is_some_and(|s| is(&s))).unwrap();
+        tcp_is_at_rest(&frames[..=last])
+    };
+    assert!(!until_last(&open, |s| s.flags & SYN != 0), "the last step of the handshake is missing");
+    assert!(!until_last(&open, |s| s.length > 0), "the echo is not acknowledged");
+    assert!(!until_last(&ended, |s| s.flags & FIN != 0), "the last FIN is not acknowledged");
+}
+
+fn has(frames: &[Frame], is: impl Fn(&Segment) -> bool) -> bool {
+    frames.iter().filter_map(Frame::segment).any(|segment| is(&segment))
 }
 
 #[test]
