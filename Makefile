@@ -36,7 +36,7 @@ demo: setup ## watch a guest sleep and wake; VM=1 for a real virtual machine
 	$(if $(VM),@tests/lab/build-guest)
 	@trap 'target/debug/lab clean' EXIT; target/debug/lab demo $(if $(VM),--vm)
 
-bench: setup ## measure against the kernel, a plain packet loop and a bare ring
+bench: setup ## measure path, engine and wake with a release daemon; under two minutes once built
 	$(CARGO) build --locked --release -p surrogate
 	$(CARGO) bench --locked -p surrogate-house --bench path --bench engine --bench wake
 

@@ -1,8 +1,10 @@
 //! The engine's own time for one frame, by kind, and what it allocates meanwhile: nothing.
 //!
 //! A frame in, verdicts counted, outputs taken: what the packet thread does with each, without port or
-//! system call. Printed are the least and the median of many short rounds, since a shared machine only
-//! ever adds. `cargo bench --bench engine`.
+//! system call; as there, the clock is read once for a batch. Printed are the least and the median of many
+//! short rounds, since a shared machine only ever adds. `cargo bench --bench engine`, or with
+//! `-- arp-request` only the kinds whose name contains that: for `valgrind --tool=callgrind`, which counts
+//! instructions whatever else the machine does.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark without its engine has failed")]
 
@@ -26,12 +28,16 @@ use frames::Between;
 /// Frames in a round: some hundred microseconds, so that many rounds see no other process.
 const FRAMES: usize = 2000;
 const ROUNDS: usize = 200;
+/// Frames for one reading of the clock: a full batch of the packet thread.
+const BATCH: usize = 64;
 const PORT: PortId = PortId(0);
 
 fn main() {
     if std::env::args().any(|argument| argument == "--list") {
         return; // asked by a test runner
     }
+    let wanted: Vec<_> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|part| name.contains(part));
     println!("{:<34} {:>9} {:>9} {:>12}", "engine, per frame", "least ns", "median ns", "allocations");
     for sleepers in [1, 1000] {
         println!("{sleepers} sleeping guests");
@@ -42,24 +48,25 @@ fn main() {
         let mut damaged = between.echo_request(18);
         damaged[50] ^= 1;
         let kinds = [
-            ("answer/arp-request", vec![between.arp_request(between.guest.1)]),
-            ("answer/echo-request, 60 bytes", vec![between.echo_request(18)]),
-            ("answer/echo-request, 1514 bytes", vec![between.echo_request(1472)]),
-            ("answer/neighbour-solicitation", vec![between.solicitation()]),
-            ("answer/echo-request-v6", vec![between.echo_request_v6(18)]),
-            ("answer/udp-echo", vec![between.datagram(7, 18)]),
-            ("absorb/repeated-syn", vec![between.syn(40000, 80)]),
-            ("drop/bad-checksum", vec![damaged]),
-            ("drop/malformed", vec![between.echo_request(18)[..30].to_vec()]),
-            ("foreign/broadcast-arp", vec![between.arp_request(other)]),
-            ("foreign/unicast", vec![unknown.echo_request(18)]),
+            ("answer/arp-request", between.arp_request(between.guest.1)),
+            ("answer/echo-request, 60 bytes", between.echo_request(18)),
+            ("answer/echo-request, 1514 bytes", between.echo_request(1472)),
+            ("answer/neighbour-solicitation", between.solicitation()),
+            ("answer/echo-request-v6", between.echo_request_v6(18)),
+            ("answer/udp-echo", between.datagram(7, 18)),
+            ("absorb/repeated-syn", between.syn(40000, 80)),
+            ("drop/bad-checksum", damaged),
+            ("drop/malformed", between.echo_request(18)[..30].to_vec()),
+            ("foreign/broadcast-arp", between.arp_request(other)),
+            ("foreign/unicast", unknown.echo_request(18)),
         ];
-        for (name, frames) in kinds {
-            let mut bench = Bench::new(sleepers);
-            bench.measure(name, |bench, at| bench.handle(&frames[at % frames.len()]));
+        for (name, frame) in kinds.iter().filter(|(name, _)| is_wanted(name)) {
+            Bench::new(sleepers).measure(name, frame);
         }
-        let syns: Vec<_> = (0..FRAMES as u16).map(|from| between.syn(10_000 + from, 80)).collect();
-        hold_and_replay(sleepers, &syns);
+        if is_wanted("hold/distinct-syn") || is_wanted("replay/distinct-syn") {
+            let syns: Vec<_> = (0..FRAMES as u16).map(|from| between.syn(10_000 + from, 80)).collect();
+            hold_and_replay(sleepers, &syns);
+        }
     }
 }
 
@@ -71,7 +78,7 @@ fn hold_and_replay(sleepers: u32, frames: &[Vec<u8>]) {
         let mut bench = Bench::new(sleepers);
         let epoch = Epoch(2 + round);
         bench.set_mode(nic, epoch, Mode::Hold { flooded: true });
-        hold.time(frames.len(), || frames.iter().for_each(|frame| bench.handle(frame)));
+        hold.time(frames.len(), || bench.handle_all(frames.iter().map(Vec::as_slice)));
         replay.time(frames.len(), || {
             bench.set_mode(nic, epoch, Mode::Replay { released: false });
             while bench.deliver(nic, epoch) > 0 {}
@@ -117,12 +124,18 @@ impl Bench {
         self.engine.handle_command(clock::now(), &mut self.rng, Command::SetMode { nic, epoch, mode });
     }
 
-    fn handle(&mut self, frame: &[u8]) {
-        let now = clock::now();
-        let frame = Received::plain(black_box(frame));
-        black_box(self.engine.handle_frame(now, &mut self.rng, PORT, frame));
-        while let Some(output) = self.engine.poll_output() {
-            black_box(&output);
+    /// Handles frames as the packet thread does.
+    fn handle_all<'f>(&mut self, frames: impl Iterator<Item = &'f [u8]>) {
+        let mut now = clock::now();
+        for (at, frame) in frames.enumerate() {
+            if at % BATCH == 0 {
+                now = clock::now();
+            }
+            let frame = Received::plain(black_box(frame));
+            black_box(self.engine.handle_frame(now, &mut self.rng, PORT, frame));
+            while let Some(output) = self.engine.poll_output() {
+                black_box(&output);
+            }
         }
     }
 
@@ -138,10 +151,10 @@ impl Bench {
         count
     }
 
-    fn measure(&mut self, name: &str, mut one: impl FnMut(&mut Self, usize)) {
+    fn measure(&mut self, name: &str, frame: &[u8]) {
         let mut samples = Samples::default();
         for round in 0..=ROUNDS {
-            let mut whole = || (0..FRAMES).for_each(|at| one(self, at));
+            let mut whole = || self.handle_all(std::iter::repeat_n(frame, FRAMES));
             // The first one warms up.
             if round == 0 { whole() } else { samples.time(FRAMES, whole) }
         }

@@ -21,9 +21,12 @@ mod flood;
 mod frames;
 mod round_trip;
 
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
 use surrogate::io::driver::PortKind;
+use surrogate::io::sys;
 use surrogate_house::Namespace;
 
 use contenders::{Contender, Guest};
@@ -82,10 +85,18 @@ impl Lab {
         ));
         client.ip("link set eth0 addrgenmode none\nlink set eth0 up\n");
         // With GRO on, a veth end polls and takes frames in batches; the flood needs it.
-        hypervisor.run("ethtool", &["-K", "c1", "gro", "on"]);
-        client.run("ethtool", &["-K", "eth0", "gro", "on"]);
+        turn_gro_on(&hypervisor, "c1");
+        turn_gro_on(&client, "eth0");
         Self { hypervisor, client }
     }
+}
+
+fn turn_gro_on(namespace: &Namespace, link: &str) {
+    const ETHTOOL_SGRO: u32 = 0x2c;
+    namespace.enter(|| {
+        let any = Socket::new(Domain::UNIX, Type::DGRAM, None).unwrap();
+        sys::ethtool_set(any.as_fd(), link, ETHTOOL_SGRO, true).unwrap();
+    });
 }
 
 #[derive(Default)]
