@@ -112,26 +112,44 @@ impl Engine {
         speaker: Option<Place>,
         verdicts: &mut Verdicts,
     ) {
-        let concerned = self.concerned(lan, view);
-        for n in 0.. {
-            let place = match concerned {
-                Concerned::One(a) | Concerned::Two(a, _) if n == 0 => Some(a),
-                Concerned::Two(_, b) if n == 1 => Some(b),
-                Concerned::Nobody | Concerned::One(_) | Concerned::Two(..) => None,
-                Concerned::Members(group) => self.table.group(lan, group).get(n).copied(),
-                Concerned::Everybody => self.table.standing(lan).get(n).copied(),
-            };
-            let Some(place) = place else { return };
-            if speaker == Some(place) {
-                continue;
+        match self.concerned(lan, view) {
+            Concerned::Nobody => {}
+            Concerned::One(place) => self.flood_to(now, place, view, speaker, verdicts),
+            Concerned::Two(one, other) => {
+                self.flood_to(now, one, view, speaker, verdicts);
+                self.flood_to(now, other, view, speaker, verdicts);
             }
-            let Some(id) = self.nics.get(place as usize).and_then(Option::as_ref).map(|n| n.identity.nic)
-            else {
-                continue;
-            };
-            if let Some(verdict) = self.consider(now, place, Reach::Flooded, view, speaker.is_some()) {
-                verdicts.push(id, verdict);
+            // By number, since the list cannot be borrowed while the engine decides.
+            Concerned::Members(group) => {
+                for n in 0.. {
+                    let Some(&place) = self.table.group(lan, group).get(n) else { return };
+                    self.flood_to(now, place, view, speaker, verdicts);
+                }
             }
+            Concerned::Everybody => {
+                for n in 0.. {
+                    let Some(&place) = self.table.standing(lan).get(n) else { return };
+                    self.flood_to(now, place, view, speaker, verdicts);
+                }
+            }
+        }
+    }
+
+    fn flood_to(
+        &mut self,
+        now: Instant,
+        place: Place,
+        view: View<'_, '_>,
+        speaker: Option<Place>,
+        verdicts: &mut Verdicts,
+    ) {
+        if speaker == Some(place) {
+            return;
+        }
+        if let Some(verdict) = self.consider(now, place, Reach::Flooded, view, speaker.is_some())
+            && let Some(nic) = self.nics.get(place as usize).and_then(Option::as_ref)
+        {
+            verdicts.push(nic.identity.nic, verdict);
         }
     }
 
@@ -346,6 +364,11 @@ impl Engine {
     /// Gives the newest frame of ours to the sleepers that it concerns, instead of or beside the bridge.
     fn re_enter(&mut self, now: Instant, speaker: Place) {
         let received = Received::plain(self.outbox.newest());
+        // Nearly all are for stations that are nobody's sleeper.
+        let to = received.bytes.first_chunk().map_or(Mac::ZERO, |dst| Mac(*dst));
+        if !is_group(to) && !self.table.may_know(to) {
+            return;
+        }
         let Ok(frame) = Frame::parse(&received) else { return };
         let Some(port) = self.nics.get(speaker as usize).and_then(Option::as_ref).map(|n| n.identity.port)
         else {

@@ -180,6 +180,13 @@ impl Table {
         }
     }
 
+    /// Whether [`mac`](Self::mac) may find something; `false` is certain, on every LAN.
+    #[inline]
+    #[must_use]
+    pub fn may_know(&self, mac: Mac) -> bool {
+        self.macs.may_have(bits_of_mac(mac))
+    }
+
     /// By its own address.
     #[inline]
     #[must_use]
