@@ -153,6 +153,11 @@ fn no_more_guests_wake_at_once_than_the_host_bears_and_all_are_served() {
     let (most, put_off) = under_way(&events);
     assert_eq!(most, CEILING, "as many as may be, and no more: {:#?}", events.all());
     assert_eq!(put_off, guests.len() - CEILING);
+    let all = events.all();
+    let told = all.iter().filter(|event| event.kind == "wake-put-off");
+    for event in told {
+        assert!(event.detail.starts_with("as many guests wake as may at once: "), "{event:?}");
+    }
     daemon.assert_conserved();
 }
 

@@ -6,6 +6,7 @@ use super::orders;
 use crate::api::{Refusal, RefusalCode, Transition};
 use crate::guest::lifecycle::{Action, Report, State, WakeCause};
 use crate::io::clock;
+use crate::policy::budget::Limit;
 use crate::time::Instant;
 
 /// Tells everything that the guest's cycle has to tell.
@@ -46,7 +47,7 @@ pub(super) fn tell(control: &mut Control, at: usize) {
                 guest.why = Some(why.clone());
                 ("wake-forbidden", why)
             }
-            Report::WakePutOff(reason) => ("wake-put-off", format!("wake budget used up: {reason}")),
+            Report::WakePutOff(reason, limit) => ("wake-put-off", format!("{}: {reason}", limit_text(limit))),
         };
         // The cause says it.
         if kind == "waking" && detail.is_empty() {
@@ -168,6 +169,14 @@ fn done_detail(guest: &Guest, action: Action) -> String {
 
 fn frames(n: u64) -> String {
     format!("{n} frame{}", if n == 1 { "" } else { "s" })
+}
+
+const fn limit_text(limit: Limit) -> &'static str {
+    match limit {
+        Limit::Guest => "its wake budget is used up",
+        Limit::Host => "the wake budget of all guests together is used up",
+        Limit::Ceiling => "as many guests wake as may at once",
+    }
 }
 
 fn cause_text(cause: WakeCause) -> String {

@@ -2,7 +2,8 @@
 //!
 //! A token bucket per guest and one per host, and a ceiling on concurrent wakes. A wake that finds
 //! no token is put off, never refused: what asked for it stays held until its limits say otherwise.
-//! Commands of an operator are not counted.
+//! A command of an operator asks for none of this, but while its wake is under way it takes a place under the
+//! ceiling as any other: it is work for the host, too.
 
 use core::time::Duration;
 
@@ -78,6 +79,17 @@ impl Bucket {
     }
 }
 
+/// What puts a wake off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// The guest's own budget is used up.
+    Guest,
+    /// The host's budget is used up.
+    Host,
+    /// As many wakes are under way as may be at once.
+    Ceiling,
+}
+
 /// What all guests of a host share.
 #[derive(Clone, Debug)]
 pub struct HostBudget {
@@ -96,17 +108,18 @@ impl HostBudget {
     /// Takes a place and a token; give the place back with [`ended`](Self::ended).
     ///
     /// # Errors
-    /// When to ask again; while the ceiling is reached that is [`ASK_AGAIN`] from now.
-    pub fn begin(&mut self, now: Instant) -> Result<(), Option<Instant>> {
+    /// What stands against it, and when to ask again; while the ceiling is reached that is [`ASK_AGAIN`] from
+    /// now.
+    pub fn begin(&mut self, now: Instant) -> Result<(), (Limit, Option<Instant>)> {
         if self.waking >= self.ceiling {
-            return Err(Some(now + ASK_AGAIN));
+            return Err((Limit::Ceiling, Some(now + ASK_AGAIN)));
         }
-        self.bucket.take(now)?;
+        self.bucket.take(now).map_err(|again| (Limit::Host, again))?;
         self.waking += 1;
         Ok(())
     }
 
-    /// Takes a place without asking: an operator's wake.
+    /// Takes a place without asking, be there one or not: an operator's wake.
     pub const fn begin_commanded(&mut self) {
         self.waking += 1;
     }
@@ -187,8 +200,21 @@ mod tests {
         let mut h = HostBudget::new(WakeBudget { burst: 9, per_minute: 60 }, 2, Instant::ZERO);
         assert_eq!(h.begin(Instant::ZERO), Ok(()));
         assert_eq!(h.begin(Instant::ZERO), Ok(()));
-        assert_eq!(h.begin(Instant::ZERO), Err(Some(Instant::ZERO + ASK_AGAIN)));
+        assert_eq!(h.begin(Instant::ZERO), Err((Limit::Ceiling, Some(Instant::ZERO + ASK_AGAIN))));
         h.ended();
         assert_eq!(h.begin(Instant::ZERO), Ok(()));
+    }
+
+    #[test]
+    fn a_command_waits_for_no_place_and_takes_one() {
+        let mut h = HostBudget::new(WakeBudget { burst: 1, per_minute: 60 }, 1, Instant::ZERO);
+        h.begin_commanded();
+        h.begin_commanded();
+        h.ended();
+        assert_eq!(h.begin(Instant::ZERO), Err((Limit::Ceiling, Some(Instant::ZERO + ASK_AGAIN))));
+        h.ended();
+        assert_eq!(h.begin(Instant::ZERO), Ok(()), "it cost no token");
+        h.ended();
+        assert_eq!(h.begin(Instant::ZERO), Err((Limit::Host, Some(Instant::ZERO + SECOND))));
     }
 }

@@ -5,7 +5,7 @@ use core::time::Duration;
 use crate::engine::{Mode, WakeReason};
 use crate::guest::identity::Epoch;
 use crate::hypervisor::{Depth, PauseReason, Power};
-use crate::policy::budget::WakeBudget;
+use crate::policy::budget::{Limit, WakeBudget};
 
 /// Where a guest stands in its sleep cycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -178,8 +178,8 @@ pub enum Report {
     Failed(String),
     /// A frame asked for a wake that policy forbids.
     WakeForbidden(WakeReason),
-    /// A frame asked for a wake that the budget puts off.
-    WakePutOff(WakeReason),
+    /// A frame asked for a wake that this limit puts off.
+    WakePutOff(WakeReason, Limit),
 }
 
 /// Why a command is refused.

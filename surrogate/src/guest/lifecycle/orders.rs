@@ -15,10 +15,7 @@ impl Lifecycle {
     pub(super) fn step(&mut self, now: Instant, host: &mut HostBudget) {
         while self.pending.is_none() && self.redo_at.is_none_or(|at| at <= now) {
             self.redo_at = None;
-            // What a sleeper is to be woken for has to wait for its budget; only a sleep under way is broken off.
-            let waits = |cause: &WakeCause| self.put_off && matches!(cause, WakeCause::Frame(_));
-            let wanted = self.wanted.filter(|cause| self.state != State::Asleep && !waits(cause));
-            match plan::next(self.direction, &self.facts, wanted, self.depth, &self.policy) {
+            match plan::next(self.direction, &self.facts, self.wish(), self.depth, &self.policy) {
                 Next::Do(action) => {
                     if action == Action::Mode(Mode::Replay { released: false }) {
                         self.enter(now, State::Replaying, host);
@@ -28,11 +25,17 @@ impl Lifecycle {
                 // And perhaps on: something may have been heard on the way.
                 Next::Arrive(state) => self.arrive(now, state, host),
                 Next::Turn if self.may_turn(now, host) => self.turn(now, host),
-                Next::Turn => self.put_off = true,
+                Next::Turn => {}
                 Next::StandInAgain => self.stand_in_stranded(now, host),
                 Next::Wait => return,
             }
         }
+    }
+
+    /// What a sleep under way is broken off for. What a sleeper is to be woken for has to wait for its budget.
+    fn wish(&self) -> Option<WakeCause> {
+        let waits = |cause: &WakeCause| self.put_off && matches!(cause, WakeCause::Frame(_));
+        self.wanted.filter(|cause| self.state != State::Asleep && !waits(cause))
     }
 
     fn order(&mut self, now: Instant, action: Action) {
@@ -69,7 +72,7 @@ impl Lifecycle {
                 self.failures = 0;
                 self.done(action);
             }
-            Err(why) => self.failed(now, action, &why),
+            Err(why) => self.failed(now, action, &why, host),
         }
         self.step(now, host);
     }
@@ -86,7 +89,7 @@ impl Lifecycle {
         self.reports.push_back(Report::Done(action));
     }
 
-    fn failed(&mut self, now: Instant, action: Action, why: &str) {
+    fn failed(&mut self, now: Instant, action: Action, why: &str, host: &mut HostBudget) {
         self.reports.push_back(Report::Failed(format!("{}: {why}", action.name())));
         self.facts.unsure_of(action);
         match action {
@@ -101,6 +104,8 @@ impl Lifecycle {
                 self.facts.call_failed = true;
                 self.failure = Some(why.to_owned());
             }
+            // Who is to be woken is not first stood in for, if that fails.
+            Action::Steer | Action::TakeFloods if self.wake_wins(now, host) => self.turn(now, host),
             // A wake does not wait for its record.
             Action::Record(_) | Action::Forget => self.facts.apply(action),
             // Asked again when there is somebody to ask; the long way is for a word that never comes.
@@ -128,6 +133,12 @@ impl Lifecycle {
 
     fn breaks_a_sleep(&self) -> bool {
         matches!(self.direction, Direction::StandIn { .. }) && self.facts.runs()
+    }
+
+    /// A guest that is stopped already is wanted awake, and may be.
+    fn wake_wins(&mut self, now: Instant, host: &mut HostBudget) -> bool {
+        let stands_in = matches!(self.direction, Direction::StandIn { .. });
+        stands_in && self.wish().is_some() && self.stuck.is_none() && self.may_turn(now, host)
     }
 
     /// An order outlived its deadline. A barrier counts as passed. A hypervisor call may yet return,

@@ -3,7 +3,7 @@ use core::net::{IpAddr, Ipv4Addr};
 use super::*;
 use crate::engine::{Mode, WakeReason};
 use crate::hypervisor::{PauseReason, Power};
-use crate::policy::budget::{HostBudget, WakeBudget};
+use crate::policy::budget::{HostBudget, Limit, WakeBudget};
 
 const SYN: WakeReason = WakeReason::TcpSyn { port: 80, from: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 101)) };
 const MS: Duration = Duration::from_millis(1);
@@ -403,7 +403,7 @@ fn wakes_beyond_the_budget_are_put_off_not_lost() {
     }
     b.frame();
     assert_eq!(b.cycle.state(), State::Asleep);
-    assert!(b.reports.contains(&Report::WakePutOff(SYN)));
+    assert!(b.reports.contains(&Report::WakePutOff(SYN, Limit::Guest)));
     b.pass(Duration::from_secs(10));
     assert_eq!(b.cycle.state(), State::Awake);
 }
@@ -832,7 +832,7 @@ fn a_sleep_broken_off_by_a_frame_costs_a_wake_and_is_never_refused() {
     b.sleep(Depth::Pause);
     b.frame();
     assert_eq!(b.cycle.state(), State::Asleep, "both wakes of the budget are used up");
-    assert!(b.reports.contains(&Report::WakePutOff(SYN)));
+    assert!(b.reports.contains(&Report::WakePutOff(SYN, Limit::Guest)));
     b.pass(Duration::from_secs(10));
     assert_eq!(b.cycle.state(), State::Awake);
     assert_eq!(b.host.waking(), 0);
@@ -849,7 +849,7 @@ fn a_frame_that_comes_when_the_guest_is_stopped_already_wakes_it_within_the_budg
         b.event(Power::Paused(PauseReason::User));
         b.let_go();
         assert_eq!(b.cycle.state(), state, "{:?}", b.reports);
-        let put_off = b.reports.iter().filter(|report| matches!(report, Report::WakePutOff(_))).count();
+        let put_off = b.reports.iter().filter(|report| matches!(report, Report::WakePutOff(..))).count();
         assert_eq!(put_off, usize::from(!within));
     }
     b.pass(Duration::from_secs(10));
@@ -915,4 +915,72 @@ fn a_guest_that_is_heard_before_every_nic_answers_is_asked_about() {
     assert!(b.done.contains(&Action::Inspect), "{:?}", b.done);
     assert_eq!((b.cycle.state(), b.cycle.facts().mode), (State::Asleep, Mode::Answer));
     assert_eq!(b.done.last(), Some(&Action::Mode(Mode::Answer)), "all are told to answer again");
+}
+
+#[test]
+fn what_puts_a_wake_off_is_told_apart() {
+    let budget = WakeBudget { burst: 1, per_minute: 6 };
+    for (host, limit) in [
+        (HostBudget::new(WakeBudget { burst: 9, per_minute: 6 }, 1, Instant::ZERO), Limit::Ceiling),
+        (HostBudget::new(budget, 9, Instant::ZERO), Limit::Host),
+    ] {
+        let mut b = Bench::asleep();
+        b.host = host;
+        b.host.begin(b.now).unwrap();
+        b.frame();
+        assert_eq!(b.cycle.state(), State::Asleep);
+        assert!(b.reports.contains(&Report::WakePutOff(SYN, limit)), "{:?}", b.reports);
+    }
+}
+
+#[test]
+fn a_commanded_wake_takes_a_place_also_when_it_breaks_the_stand_in_off() {
+    let mut b = Bench::awake();
+    b.host = HostBudget::new(WakeBudget { burst: 9, per_minute: 6 }, 1, b.now);
+    b.host.begin(b.now).unwrap();
+    b.hold_at = Some(Action::Steer);
+    b.power = Power::Paused(PauseReason::User);
+    b.event(b.power);
+    b.cycle.wake(b.now, &mut b.host).unwrap();
+    b.let_go();
+    assert_eq!(b.cycle.state(), State::Awake, "it waits for no place");
+    assert_eq!(b.host.waking(), 1);
+
+    b.power = Power::Paused(PauseReason::User);
+    b.event(b.power);
+    b.hold_at = Some(Action::Resume);
+    b.cycle.wake(b.now, &mut b.host).unwrap();
+    b.run();
+    assert_eq!(b.host.waking(), 2);
+    b.let_go();
+    assert_eq!((b.cycle.state(), b.host.waking()), (State::Awake, 1));
+}
+
+#[test]
+fn a_stopped_guest_whose_stand_in_goes_on_failing_wakes_when_that_is_wanted() {
+    for fails in [Action::Steer, Action::TakeFloods] {
+        let mut b = Bench::awake();
+        b.fail = vec![fails];
+        b.power = Power::Paused(PauseReason::User);
+        b.event(b.power);
+        failures(&mut b, Duration::from_secs(10));
+        assert_eq!(b.cycle.state(), State::Settling);
+        b.hold_at = Some(Action::Resume);
+        b.cycle.wake(b.now, &mut b.host).unwrap();
+        b.run();
+        assert_eq!((b.cycle.state(), b.host.waking()), (State::Waking, 1), "{fails:?}");
+        b.let_go();
+        assert_eq!((b.cycle.state(), b.host.waking()), (State::Awake, 0), "{fails:?}");
+        assert!(!b.cycle.facts().steered && !b.cycle.facts().floods_taken, "{:?}", b.cycle.facts());
+    }
+    // A frame wakes it within the budgets, as always.
+    let mut b = Bench::awake();
+    b.cycle = Lifecycle::new(b.cycle.policy, Epoch(7), b.now);
+    b.cycle.recall(Intent::Sleep, Depth::Pause);
+    b.fail = vec![Action::TakeFloods];
+    b.inspected(Power::Paused(PauseReason::User));
+    b.frame();
+    assert_eq!(b.cycle.state(), State::Settling);
+    b.pass(Duration::from_secs(1));
+    assert_eq!(b.cycle.state(), State::Awake);
 }

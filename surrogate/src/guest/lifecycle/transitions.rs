@@ -5,7 +5,7 @@ use super::orders::doubled;
 use super::plan::Direction;
 use super::{Action, Intent, Lifecycle, Report, SLEEP_BACK_OFF, State, WakeCause};
 use crate::engine::Mode;
-use crate::policy::budget::HostBudget;
+use crate::policy::budget::{HostBudget, Limit};
 use crate::time::Instant;
 
 impl Lifecycle {
@@ -21,9 +21,9 @@ impl Lifecycle {
         }
         match self.grant(now, host) {
             Ok(()) => self.begin_wake(now, cause, host),
-            Err(again) => {
+            Err((limit, again)) => {
                 if let (None, WakeCause::Frame(reason)) = (self.wanted, cause) {
-                    self.reports.push_back(Report::WakePutOff(reason));
+                    self.reports.push_back(Report::WakePutOff(reason, limit));
                 }
                 self.wanted = Some(cause);
                 self.retry_at = again;
@@ -31,9 +31,9 @@ impl Lifecycle {
         }
     }
 
-    /// Takes what a wake costs of both budgets, or nothing and says when to ask again.
-    fn grant(&mut self, now: Instant, host: &mut HostBudget) -> Result<(), Option<Instant>> {
-        self.bucket.ready(now)?;
+    /// Takes what a wake costs of both budgets, or nothing and says why and when to ask again.
+    fn grant(&mut self, now: Instant, host: &mut HostBudget) -> Result<(), (Limit, Option<Instant>)> {
+        self.bucket.ready(now).map_err(|again| (Limit::Guest, again))?;
         host.begin(now)?;
         // Cannot fail: `ready` said so at this very moment.
         let _ = self.bucket.take(now);
@@ -48,21 +48,26 @@ impl Lifecycle {
         let Some(WakeCause::Frame(reason)) = self.wanted.filter(|_| stopped && !self.put_off) else {
             return true;
         };
-        let granted = self.grant(now, host).is_ok();
-        if !granted {
-            self.reports.push_back(Report::WakePutOff(reason));
+        if let Err((limit, _)) = self.grant(now, host) {
+            self.reports.push_back(Report::WakePutOff(reason, limit));
+            self.put_off = true;
         }
-        granted
+        !self.put_off
     }
 
     pub(super) fn begin_wake(&mut self, now: Instant, cause: WakeCause, host: &mut HostBudget) {
+        self.count_waking(host);
+        self.enter(now, State::Waking, host);
+        self.hand_back(cause);
+        self.step(now, host);
+    }
+
+    /// What nobody granted takes its place all the same.
+    const fn count_waking(&mut self, host: &mut HostBudget) {
         if !self.counted_waking {
             host.begin_commanded();
             self.counted_waking = true;
         }
-        self.enter(now, State::Waking, host);
-        self.hand_back(cause);
-        self.step(now, host);
     }
 
     pub(super) fn hand_back(&mut self, cause: WakeCause) {
@@ -150,10 +155,14 @@ impl Lifecycle {
         if self.facts.runs() || cause != WakeCause::Retry {
             self.reports.push_back(Report::Aborted(why));
         }
-        if self.facts.runs() {
+        let state = if self.facts.runs() {
             self.count_broken_off(now, cause);
-        }
-        self.enter(now, if self.facts.runs() { State::Replaying } else { State::Waking }, host);
+            State::Replaying
+        } else {
+            self.count_waking(host);
+            State::Waking
+        };
+        self.enter(now, state, host);
         self.hand_back(cause);
     }
 
