@@ -107,12 +107,18 @@ impl World {
         verdict_for: impl Fn(usize) -> Option<Verdict>,
     ) {
         let Some(engine) = &daemon.engine else { return };
+        let modes = before.modes;
         let mut grown = [Sums::default(); MAX_NICS];
         for (nic, grown) in grown.iter_mut().enumerate().take(self.nics.len()) {
             let (Some(before), Some(after)) = (&before.counters[nic], engine.counters(Daemon::nic_id(nic)))
             else {
                 continue;
             };
+            if modes[nic] == Some(Mode::Replay { released: true })
+                && after.overtaken - before.overtaken < after.held - before.held
+            {
+                self.ledger.fail(format!("NIC {nic}: held after the release, and not counted as overtaken"));
+            }
             let (before, after, expected) = (sums(before), sums(after), sums_of(verdict_for(nic)));
             for (n, grown) in grown.iter_mut().enumerate() {
                 let Some(more) = after[n].checked_sub(before[n] + expected[n]) else {
