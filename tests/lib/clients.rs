@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use crate::deadline::Deadline;
+use crate::deadline::{Deadline, until};
 use crate::namespace::Namespace;
 use crate::sys;
 
@@ -158,19 +158,29 @@ pub struct Page {
     pub took: Duration,
 }
 
-/// Fetches `http://address/`.
+/// Fetches `http://address/`, and returns when the connection is over: its last acknowledgement comes after
+/// curl has ended, and would break off a sleep that is ordered at once.
 ///
 /// # Errors
 /// What curl wrote, if it failed or the answer was no 200.
+///
+/// # Panics
+/// If the connection does not end.
 pub fn curl(from: &Namespace, address: IpAddr) -> Result<Page, String> {
     let url = format!("http://{}/", SocketAddr::new(address, 80));
     let mut command = from.command("curl");
-    command.args(["-gsS", "--max-time", "20", "-w", "\\n%{http_code} %{time_total}", &url]);
+    command.args(["-gsS", "--max-time", "20", "-w", "\\n%{local_port} %{http_code} %{time_total}", &url]);
     let output = command.output().map_err(|error| error.to_string())?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let (body, last) = text.rsplit_once('\n').unwrap_or_default();
+    let (port, last) = last.split_once(' ').unwrap_or_default();
     match last.split_once(' ') {
         Some(("200", seconds)) if output.status.success() => {
+            let of_port = format!("sport = :{port}");
+            let open = ["-Htn", "state", "connected", "exclude", "time-wait", &of_port];
+            until("the end of curl's connection", Duration::from_secs(60), || {
+                from.run("ss", &open).is_empty()
+            });
             Ok(Page { body: body.to_owned(), took: Duration::from_secs_f64(seconds.parse().unwrap_or(0.0)) })
         }
         _ => Err(format!("{}: {text}{}", output.status, String::from_utf8_lossy(&output.stderr))),

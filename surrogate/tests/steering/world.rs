@@ -1,12 +1,14 @@
 //! A bridge with a guest, a client and our port; all in one namespace, each as a pair of veths.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use surrogate::io::journal::Journal;
 use surrogate::io::netlink::Netlink;
 use surrogate::io::steering::{Place, ReleaseReport, Steering, release_all};
 use surrogate_house::Namespace;
 use surrogate_house::capture::Sender;
+use surrogate_house::until;
 use surrogate_wire::Mac;
 use tempfile::TempDir;
 
@@ -48,6 +50,7 @@ impl World {
              link set {port}-in addrgenmode none up\n\
              link set {port} addrgenmode none master br0 up"
         ));
+        self.wait_until_forwarding(port);
         if !options.is_empty() {
             self.hypervisor.bridge(&format!("link set dev {port} {options}"));
         }
@@ -57,7 +60,15 @@ impl World {
         self.hypervisor.ip("link add sur0 address fe:00:00:00:00:aa type veth peer name sur0-in\n\
              link set sur0-in addrgenmode none up\n\
              link set sur0 addrgenmode none master br0 up");
+        self.wait_until_forwarding("sur0");
         self.hypervisor.bridge("link set dev sur0 learning off flood off");
+    }
+
+    /// The kernel turns a port on some time after its carrier came, and gives it no entries before.
+    fn wait_until_forwarding(&self, port: &str) {
+        until("the port to forward", Duration::from_secs(30), || {
+            self.hypervisor.run("bridge", &["link", "show", "dev", port]).contains("state forwarding")
+        });
     }
 
     /// As the kernel does when the daemon dies.
