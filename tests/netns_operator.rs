@@ -40,6 +40,8 @@ fn release_all_wakes_our_sleepers_and_lets_go_of_those_that_others_stopped() {
     assert!(others.is_frozen(), "who paused it decides when it runs");
     let status = lab.daemon.status("web2");
     assert_eq!((&status["state"], &status["power"]), (&json!("awake"), &json!("paused")), "{status}");
+    let text = lab.daemon.cli(&["status", "web2"]).output;
+    assert!(text.contains("state       left alone for "), "{text}");
     let nic = &status["nics"][0];
     assert_eq!((&nic["mode"], &nic["counters"]["holding"]), (&json!("pass"), &json!(0)), "{status}");
 
@@ -184,12 +186,14 @@ fn a_refusal_says_why_in_a_line_and_as_an_object_and_its_exit_code_says_what_kin
     let before = bridge_state(&lab.network.hypervisor);
     let deep = lab.daemon.cli(&["sleep", "web1", "--depth", "save"]);
     assert_refused(&deep, 1, "a namespace has no saved state: use depth \"pause\"");
+    assert_eq!(deep.errors.matches("web1").count(), 1, "the guest is named once: {deep:?}");
     let object = lab.daemon.cli(&["sleep", "web1", "--depth", "save", "--json"]);
     assert_error(&object, 1, "conflict", "a namespace has no saved state: use depth \"pause\"");
     assert!(!lab.guest().is_frozen());
     let status = lab.daemon.status("web1");
     assert_eq!(status["state"], "awake");
-    assert!(status["why"].as_str().unwrap().contains("a namespace has no saved state"), "{status}");
+    let why = status["why"].as_str().unwrap();
+    assert!(why.contains("a namespace has no saved state") && !why.contains("web1"), "{status}");
     assert_eq!(bridge_state(&lab.network.hypervisor), before);
     assert_eq!(curl(&lab.network.c1, lab.guest().v4).unwrap().body, lab.guest().page());
 

@@ -44,7 +44,7 @@ pub(super) fn guests(guests: &[GuestStatus], now_ms: u64) -> String {
             guest.nics.iter().flat_map(|nic| &nic.addresses).map(|a| bare(a)).collect();
         rows.push([
             guest.name.clone(),
-            guest.state.clone(),
+            state(guest).to_owned(),
             span(now_ms.saturating_sub(guest.since_unix_ms)),
             guest.power.clone(),
             guest.sleeps.to_string(),
@@ -55,6 +55,15 @@ pub(super) fn guests(guests: &[GuestStatus], now_ms: u64) -> String {
         ]);
     }
     table(&rows)
+}
+
+/// Where a guest stands. To the daemon a guest is `awake` when nobody stands in for it; people are told if it
+/// does not run.
+fn state(guest: &GuestStatus) -> &str {
+    match (guest.state.as_str(), guest.power.as_str()) {
+        ("awake", power) if !matches!(power, "running" | "unknown") => "left alone",
+        (state, _) => state,
+    }
 }
 
 /// One guest, readable.
@@ -71,7 +80,7 @@ pub(super) fn status(guest: &GuestStatus, now_ms: u64) -> String {
         let _ = writeln!(text, "{name:<12}{what}");
     };
     field("guest", guest.name.clone());
-    field("state", format!("{} for {age} (since {}){by}", guest.state, utc(guest.since_unix_ms)));
+    field("state", format!("{} for {age} (since {}){by}", state(guest), utc(guest.since_unix_ms)));
     if let Some(why) = &guest.why {
         field("why", why.clone());
     }
@@ -269,12 +278,15 @@ mod tests {
     fn guests_are_an_aligned_table() {
         let mut awake = guest("a-longer-name", "awake");
         awake.why = Some("min_awake: 12 s more".to_owned());
+        awake.power = "running".to_owned();
         awake.nics.clear();
-        let text = guests(&[guest("web1", "asleep"), awake], 1_700_000_060_000);
+        let all = [guest("web1", "asleep"), awake, guest("let-go", "awake")];
+        let text = guests(&all, 1_700_000_060_000);
         let expected = "\
-GUEST          STATE   FOR         POWER   SLEPT  WOKEN  HOLDS  ADDRESSES
-web1           asleep  1 min 00 s  paused      3      2      0  192.0.2.11 2001:db8::11
-a-longer-name  awake   1 min 00 s  paused      3      2      0  -                        (min_awake: 12 s more)
+GUEST          STATE       FOR         POWER    SLEPT  WOKEN  HOLDS  ADDRESSES
+web1           asleep      1 min 00 s  paused       3      2      0  192.0.2.11 2001:db8::11
+a-longer-name  awake       1 min 00 s  running      3      2      0  -                        (min_awake: 12 s more)
+let-go         left alone  1 min 00 s  paused       3      2      0  192.0.2.11 2001:db8::11
 ";
         assert_eq!(text, expected);
     }

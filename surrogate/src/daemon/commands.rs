@@ -119,17 +119,12 @@ pub(super) fn sleep_checked(
     depth: Depth,
     reply: Option<Reply<Transition>>,
 ) {
-    let refuse = |control: &mut Control, reply: Option<Reply<Transition>>, refusal: Refusal| {
-        if let Some(guest) = control.guests.get_mut(at) {
-            guest.why = Some(refusal.message.clone());
-        }
-        if let Some(reply) = reply {
-            let _ = reply.send(Err(refusal));
-        }
-    };
     let report = match result {
         Ok(report) => report,
-        Err(why) => return refuse(control, reply, Refusal::new(RefusalCode::Unavailable, why.to_string())),
+        Err(why) => {
+            let why = format!("cannot be asked about: {why}");
+            return refuse(control, at, RefusalCode::Unavailable, why, reply);
+        }
     };
     if control.guests.get(at).is_some_and(|guest| !guest.known) {
         // Asked before the hypervisor's list came: this is the first word. Where what an earlier daemon left
@@ -141,14 +136,13 @@ pub(super) fn sleep_checked(
     }
     control.take_report(at, &report);
     let Some(guest) = control.guests.get(at) else { return };
-    let name = guest.config.name.clone();
     if let Some(why) = &guest.unfit {
-        let why = format!("{name} cannot be put to sleep: {why}");
-        return refuse(control, reply, Refusal::new(RefusalCode::Conflict, why));
+        let why = format!("cannot be put to sleep: {why}");
+        return refuse(control, at, RefusalCode::Conflict, why, reply);
     }
     if let Some(why) = &report.busy {
-        let why = format!("{name} cannot be put to sleep now: {why}");
-        return refuse(control, reply, Refusal::new(RefusalCode::Conflict, why));
+        let why = format!("cannot be put to sleep now: {why}");
+        return refuse(control, at, RefusalCode::Conflict, why, reply);
     }
     if guest.cycle.state() == State::Asleep {
         return begin_sleep(control, at, depth, reply);
@@ -180,12 +174,24 @@ pub(super) fn ports_checked(
 ) {
     let Some(guest) = control.guests.get_mut(at) else { return };
     let Some(why) = why else { return begin_sleep(control, at, depth, reply) };
-    let why = format!("{} cannot be put to sleep: {why}", guest.config.name);
-    guest.why = Some(why.clone());
+    let why = format!("cannot be put to sleep: {why}");
     control.events.record(Some(&guest.config.name), "refused", why.clone());
+    refuse(control, at, RefusalCode::Conflict, why, reply);
+}
+
+/// Refuses what was asked of a guest; `why` is kept for its status and goes on from its name.
+fn refuse(
+    control: &mut Control,
+    at: usize,
+    code: RefusalCode,
+    why: String,
+    reply: Option<Reply<Transition>>,
+) {
+    let Some(guest) = control.guests.get_mut(at) else { return };
     if let Some(reply) = reply {
-        let _ = reply.send(Err(Refusal::new(RefusalCode::Conflict, why)));
+        let _ = reply.send(Err(Refusal::new(code, format!("{} {why}", guest.config.name))));
     }
+    guest.why = Some(why);
 }
 
 fn begin_sleep(control: &mut Control, at: usize, depth: Depth, reply: Option<Reply<Transition>>) {
@@ -223,11 +229,11 @@ fn conclude(
     let Some(guest) = control.guests.get_mut(at) else { return };
     match (begun, reply) {
         (Err(why), reply) => {
-            let why = format!("{}: {why}", guest.config.name);
-            guest.why = Some(why.clone());
             if let Some(reply) = reply {
-                let _ = reply.send(Err(Refusal::new(RefusalCode::Conflict, why)));
+                let message = format!("{}: {why}", guest.config.name);
+                let _ = reply.send(Err(Refusal::new(RefusalCode::Conflict, message)));
             }
+            guest.why = Some(why.to_string());
         }
         (Ok(()), Some(reply)) if guest.cycle.state() == wants.state() => {
             let _ = reply.send(Ok(Transition {

@@ -121,7 +121,7 @@ pub struct Statistics {
     pub tx_packets: u64,
 }
 
-/// Why a hypervisor call failed.
+/// Why a hypervisor call failed. The text does not name the guest: whoever tells it does, once.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HypervisorError {
     /// No connection.
@@ -133,7 +133,7 @@ pub enum HypervisorError {
         why: String,
     },
     /// It has no such guest.
-    #[error("{hypervisor} has no guest \"{guest}\"")]
+    #[error("{hypervisor} has no guest of this name")]
     NoGuest {
         /// The hypervisor's name.
         hypervisor: String,
@@ -141,7 +141,7 @@ pub enum HypervisorError {
         guest: String,
     },
     /// The guest cannot do this now (wrong state, a job, not supported).
-    #[error("{guest}: {why}")]
+    #[error("{why}")]
     Refused {
         /// The guest's name.
         guest: String,
@@ -149,7 +149,7 @@ pub enum HypervisorError {
         why: String,
     },
     /// It was tried and failed.
-    #[error("{guest}: {operation} failed: {why}")]
+    #[error("{operation} failed: {why}")]
     Failed {
         /// The guest's name.
         guest: String,

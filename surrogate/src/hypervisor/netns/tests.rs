@@ -319,10 +319,7 @@ fn what_cannot_be_done_is_refused_with_what_to_do() {
     assert_eq!(netns.inspect("web1").unwrap().power, Power::Running);
 
     let missing = netns.sleep("web2", Depth::Pause).unwrap_err().to_string();
-    assert_eq!(
-        missing,
-        "web2: there is no network namespace \"hyper-none\" (`ip netns` lists those there are)"
-    );
+    assert_eq!(missing, "there is no network namespace \"hyper-none\" (`ip netns` lists those there are)");
     assert_eq!(netns.resume("web2").unwrap_err().to_string(), missing);
     assert_eq!(netns.statistics("web2").unwrap_err().to_string(), missing);
     let report = netns.inspect("web2").unwrap();
