@@ -26,6 +26,7 @@ curl                    curl
 git                     git
 ip                      iproute2
 ss                      iproute2
+ethtool                 ethtool
 ps                      procps
 ping                    iputils-ping
 arping                  iputils-arping
