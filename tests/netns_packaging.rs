@@ -36,6 +36,24 @@ fn the_capabilities_of_the_unit_are_enough_for_a_whole_cycle() {
 }
 
 #[test]
+fn the_unit_gives_up_on_nothing_but_a_wrong_configuration() {
+    let unit = std::fs::read_to_string(packaging("surrogate.service")).unwrap();
+    let section = |name: &str| {
+        let (_, rest) = unit.split_once(&format!("[{name}]\n")).unwrap();
+        rest.split("\n[").next().unwrap().lines().collect::<Vec<_>>()
+    };
+    // Else five ends within ten seconds leave the sleepers without anybody, for good.
+    assert!(section("Unit").contains(&"StartLimitIntervalSec=0"), "{unit}");
+    let service = section("Service");
+    assert!(service.contains(&"Restart=always"), "{unit}");
+    let never = service.iter().find_map(|line| line.strip_prefix("RestartPreventExitStatus=")).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, "[[guest]]\n").unwrap();
+    let run = Command::new(binary()).args(["run", "--config"]).arg(file.path()).output().unwrap();
+    assert_eq!(run.status.code().map(|code| code.to_string()).as_deref(), Some(never), "{run:?}");
+}
+
+#[test]
 fn the_configuration_that_is_shipped_passes_the_check() {
     let output = Command::new(binary()).arg("check").arg(packaging("surrogate.toml")).output().unwrap();
     assert!(output.status.success(), "{output:?}");
