@@ -2,11 +2,13 @@
 //!
 //! Mode 0600 before anyone can connect (it listens only after that). A stale socket of a killed
 //! daemon is replaced; one that answers, or anything that is no socket, is left alone. Two daemons
-//! that start at the same moment are kept apart by a lock on the directory.
+//! that start at the same moment are kept apart by a lock on a file beside it, which is its owner's alone
+//! too: whoever can open a file can lock it, and a locked one keeps a daemon from starting.
 
-use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, OpenOptions, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -35,10 +37,12 @@ impl OwnSocket {
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let directory = directory.unwrap_or_else(|| Path::new("."));
         DirBuilder::new().recursive(true).mode(0o755).create(directory).map_err(fail)?;
-        let lock = File::open(directory).map_err(fail)?;
-        // Never waited for: anyone who can read the directory could hold it, and keep us from starting.
+        let mut beside = OpenOptions::new();
+        beside.write(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        let lock = beside.open(lock_of(path)).map_err(fail)?;
+        // Never waited for: whoever has it holds it for a moment, or is stuck.
         lock.try_lock().map_err(|why| match why {
-            TryLockError::WouldBlock => fail(io::Error::other("another program has its directory locked")),
+            TryLockError::WouldBlock => fail(io::Error::other("another daemon is starting on this socket")),
             TryLockError::Error(why) => fail(why),
         })?;
         remove_stale(path)?;
@@ -59,6 +63,14 @@ impl Drop for OwnSocket {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// The file that whoever takes the socket `path` locks meanwhile. It stays: a file that comes and goes keeps
+/// nobody apart.
+fn lock_of(path: &Path) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(".lock");
+    name.into()
 }
 
 /// Makes room at `path` if what is there is a socket that nobody listens on.
@@ -111,14 +123,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_lock_that_another_holds_is_an_error_and_not_a_wait() {
+    async fn a_lock_that_another_daemon_holds_is_an_error_and_not_a_wait() {
         let dir = tempfile::tempdir().unwrap();
-        let stranger = File::open(dir.path()).unwrap();
+        let path = dir.path().join("surrogate.sock");
+        drop(OwnSocket::bind(&path).unwrap());
+        let other = fs::File::open(lock_of(&path)).unwrap();
+        other.lock().unwrap();
+        let error = OwnSocket::bind(&path).unwrap_err().to_string();
+        assert!(error.contains("starting"), "{error}");
+        drop(other);
+        drop(OwnSocket::bind(&path).unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_stranger_has_nothing_to_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("surrogate.sock");
+        // Anyone who can read a directory can lock it.
+        let stranger = fs::File::open(dir.path()).unwrap();
         stranger.lock().unwrap();
-        let error = OwnSocket::bind(&dir.path().join("surrogate.sock")).unwrap_err().to_string();
-        assert!(error.contains("locked"), "{error}");
-        drop(stranger);
-        drop(OwnSocket::bind(&dir.path().join("surrogate.sock")).unwrap());
+        let socket = OwnSocket::bind(&path).unwrap();
+        for of_ours in [path.clone(), lock_of(&path)] {
+            assert_eq!(fs::metadata(of_ours).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        drop(socket);
     }
 
     #[tokio::test]
