@@ -204,8 +204,13 @@ fn look(pid: u32) -> Option<Seen> {
 
 fn name_and_state(pid: u32) -> Option<(String, char)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some((printable_name(&stat)?, state_of(&stat)?))
+}
+
+/// A process names itself, and its guest is not to write to the operator's terminal, nor a line of the log.
+fn printable_name(stat: &str) -> Option<String> {
     let (name, _) = stat.split_once('(')?.1.rsplit_once(')')?;
-    Some((name.to_owned(), state_of(&stat)?))
+    Some(name.escape_debug().to_string())
 }
 
 fn state_of(stat: &str) -> Option<char> {
@@ -235,6 +240,13 @@ mod tests {
         let stat = "17 (a) S (b) T 1 17 17 0 -1 4194560 0 0 0 0 7 5 3 1 20 0 1 0";
         assert_eq!(state_of(stat), Some('T'));
         assert_eq!(state_of("17 (cut"), None);
+    }
+
+    #[test]
+    fn a_name_is_told_without_what_would_move_the_cursor_or_begin_a_line() {
+        let name = |comm: &str| printable_name(&format!("17 ({comm}) S 1 17"));
+        assert_eq!(name("a b) (c").as_deref(), Some("a b) (c"));
+        assert_eq!(name("\u{1b}[2J\nERROR").as_deref(), Some(r"\u{1b}[2J\nERROR"));
     }
 
     #[test]
