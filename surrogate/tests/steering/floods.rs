@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use surrogate::io::netlink::{LinkEvent, watch};
+use surrogate::io::steering::SteeringError;
 use surrogate_house::{Capture, Frame, deadline};
 use surrogate_wire::Mac;
 
@@ -37,6 +38,23 @@ fn flags_and_groups_are_put_back_exactly() {
         }
         steering.return_floods(&place, Some("g1")).await.unwrap();
         steering.return_floods(&place, Some("g1")).await.unwrap();
+    });
+    assert_eq!(world.tables(), before);
+}
+
+#[test]
+fn the_port_of_a_copy_on_another_bridge_is_left_alone() {
+    let world = World::new(SNOOPING);
+    world.hypervisor.ip("link add br1 type bridge\nlink set br1 addrgenmode none up");
+    world.add_port("copy", "");
+    world.hypervisor.ip("link set copy master br1");
+    let (before, place) = (world.tables(), world.place());
+    world.steering(async |steering| {
+        for refused in
+            [steering.take_floods(&place, "copy").await.map(drop), steering.release(&place, "copy").await]
+        {
+            assert!(matches!(refused, Err(SteeringError::NoPort(_))), "{refused:?}");
+        }
     });
     assert_eq!(world.tables(), before);
 }

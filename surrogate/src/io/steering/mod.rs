@@ -67,7 +67,7 @@ pub enum SteeringError {
     /// There is no such bridge.
     #[error("there is no Linux bridge {0}")]
     NoBridge(String),
-    /// The guest has no such port.
+    /// The guest has no such port on its bridge.
     #[error("there is no bridge port {0}")]
     NoPort(String),
 }
@@ -123,7 +123,7 @@ impl Steering {
         let bridge = self.bridge(&place.bridge).await?;
         let vlan = place.vlan_on(&bridge);
         let snooping = bridge.bridge.is_some_and(|facts| facts.mcast_snooping);
-        let link = self.port(guest_port).await?;
+        let link = self.port_on(&bridge, guest_port).await?;
         let port = PortId::of(&link);
         let ours = self.netlink.link_by_index(place.surrogate_port).await?;
         let ours = PortId::of(&ours.ok_or_else(|| SteeringError::NoPort("of our own".to_owned()))?);
@@ -232,7 +232,7 @@ impl Steering {
     /// All kinds. After [`SteeringError::NoPort`] they still come to us.
     pub async fn release(&self, place: &Place, guest_port: &str) -> Result<(), SteeringError> {
         let bridge = self.bridge(&place.bridge).await?;
-        let link = self.port(guest_port).await?;
+        let link = self.port_on(&bridge, guest_port).await?;
         let was = match self.recorded(place, Kind::Steered) {
             Some(ChangeKind::Steered { was, .. }) => was,
             _ => None,
@@ -302,6 +302,17 @@ impl Steering {
     async fn port(&self, name: &str) -> Result<Link, SteeringError> {
         let link = self.netlink.link(name).await?.filter(|link| link.port.is_some());
         link.ok_or_else(|| SteeringError::NoPort(name.to_owned()))
+    }
+
+    /// A port of another bridge is not the guest's, whatever its name or address: a copy of the guest can be
+    /// there.
+    async fn port_on(&self, bridge: &Link, name: &str) -> Result<Link, SteeringError> {
+        let link = self.port(name).await?;
+        if link.master == Some(bridge.ifindex) {
+            Ok(link)
+        } else {
+            Err(SteeringError::NoPort(name.to_owned()))
+        }
     }
 
     fn recorded(&self, place: &Place, kind: Kind) -> Option<ChangeKind> {
