@@ -192,6 +192,26 @@ fn a_sleeper_wakes_by_command_while_bridge_and_surrogate_port_are_gone() {
 }
 
 #[test]
+fn a_surrogate_port_that_somebody_sets_down_or_takes_off_its_bridge_is_replaced() {
+    let lab = Lab::one_guest();
+    let (hypervisor, guest) = (&lab.network.hypervisor, lab.guest());
+    let events = lab.daemon.events();
+    for change in ["nomaster", "down"] {
+        lab.daemon.sleep("web1");
+        let (port, seq) = (lab.surrogate_port(), events.last());
+        hypervisor.ip(&format!("link set {port} {change}"));
+        until(&format!("another port after {change}"), 2 * PATIENCE, || {
+            events.all().iter().any(|event| event.seq > seq && event.kind == "port-opened")
+        });
+        until("the sleeper to be stood in for", PATIENCE, || {
+            ping(&lab.network.c1, guest.v4, 1, Duration::from_millis(20)).all_answered()
+        });
+        assert!(guest.is_frozen());
+        assert_eq!(curl(&lab.network.c1, guest.v4).unwrap().body, guest.page());
+    }
+}
+
+#[test]
 fn a_guest_that_came_after_the_daemon_falls_asleep_by_itself() {
     let network = Network::new();
     let guest = NetnsGuest::new(&network, 1);

@@ -1,6 +1,7 @@
 //! Our ports on the bridges: commands to their packet threads, ports lost and found.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::control::Control;
 use super::guest::Guest;
@@ -22,6 +23,8 @@ pub(super) struct BridgeSide {
     pub why: Option<String>,
     /// Commands that the packet thread had no room for yet, in order.
     pub backlog: VecDeque<DriverCommand>,
+    /// Whether it is going to be tried again, however often that was asked for.
+    pub again: bool,
 }
 
 /// How long until a bridge that could not be served is tried again, if no link event says so before.
@@ -63,11 +66,35 @@ impl Control {
         let LinkEvent::Changed(link) = event else { return };
         for bridge in 0..self.bridges.len() {
             let Some(side) = self.bridges.get(bridge) else { break };
-            if side.port.is_none() && side.name == link.name {
-                self.reopen(bridge);
+            match &side.port {
+                None if side.name == link.name => self.reopen(bridge),
+                Some(port) if port.ifindex() == link.ifindex && (link.master.is_none() || !link.up) => {
+                    self.doubt_port(bridge, link.ifindex);
+                }
+                _ => {}
             }
         }
         orders::port_appeared(self, &link);
+    }
+
+    /// Our port seems to be off its bridge, or down: its thread does not notice, it only hears nothing any more.
+    /// What was told of it can be of the moment before it was ready, so it is looked at anew.
+    fn doubt_port(&self, bridge: usize, ifindex: u32) {
+        let (steering, outbox) = (Arc::clone(&self.steering), self.outbox.clone());
+        tokio::spawn(async move {
+            match steering.why_cut_off(ifindex).await {
+                Ok(None) => {}
+                Ok(Some(why)) => drop(outbox.send(Message::CutOff { bridge, ifindex, why })),
+                Err(why) => tracing::warn!(%why, "our port cannot be looked up"),
+            }
+        });
+    }
+
+    /// Our port was found useless; another takes its place.
+    pub(super) fn port_cut_off(&mut self, bridge: usize, ifindex: u32, why: &str) {
+        if self.surrogate_port(bridge) == Some(ifindex) {
+            self.port_failed(bridge, why.to_owned());
+        }
     }
 
     pub(super) fn port_failed(&mut self, bridge: usize, why: String) {
@@ -89,7 +116,22 @@ impl Control {
             orders::lost(self, at, bridge);
             self.settle(at);
         }
-        self.later(REOPEN, Message::Reopen { bridge });
+        self.reopen_later(bridge);
+    }
+
+    /// A bridge's turn to be tried again has come.
+    pub(super) fn reopen_due(&mut self, bridge: usize) {
+        if let Some(side) = self.bridges.get_mut(bridge) {
+            side.again = false;
+        }
+        self.reopen(bridge);
+    }
+
+    fn reopen_later(&mut self, bridge: usize) {
+        let Some(side) = self.bridges.get_mut(bridge) else { return };
+        if !core::mem::replace(&mut side.again, true) {
+            self.later(REOPEN, Message::Reopen { bridge });
+        }
     }
 
     pub(super) fn reopen(&mut self, bridge: usize) {
@@ -101,7 +143,7 @@ impl Control {
             if let Some(side) = self.bridges.get_mut(bridge) {
                 side.why = Some(why);
             }
-            return self.later(REOPEN, Message::Reopen { bridge });
+            return self.reopen_later(bridge);
         }
         let Some(side) = self.bridges.get(bridge) else { return };
         let name = side.name.clone();

@@ -125,7 +125,8 @@ impl Control {
                 self.look_at(at, Then::Refresh);
             }
             Message::Ports { guest, ports } => orders::connect(self, guest, &ports),
-            Message::Reopen { bridge } => self.reopen(bridge),
+            Message::Reopen { bridge } => self.reopen_due(bridge),
+            Message::CutOff { bridge, ifindex, why } => self.port_cut_off(bridge, ifindex, why),
         }
     }
 

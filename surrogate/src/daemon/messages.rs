@@ -42,6 +42,8 @@ pub(super) enum Message {
     Ports { guest: usize, ports: Vec<GuestPort> },
     /// A bridge whose port was lost or missing may be tried again.
     Reopen { bridge: usize },
+    /// Our port with this number is of no use to its bridge any more.
+    CutOff { bridge: usize, ifindex: u32, why: &'static str },
 }
 
 /// What an order came to, beyond that it went well.

@@ -196,6 +196,7 @@ fn build(
             port: None,
             why: Some(format!("bridge {} is not served yet", b.name)),
             backlog: std::collections::VecDeque::new(),
+            again: false,
         })
         .collect();
     let wakes = config.daemon.wake_limit;

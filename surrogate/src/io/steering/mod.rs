@@ -278,6 +278,19 @@ impl Steering {
         Ok(())
     }
 
+    /// Why our own port gets nothing from its bridge, if so: somebody took it off, or set it down.
+    ///
+    /// # Errors
+    /// [`SteeringError::Netlink`].
+    pub async fn why_cut_off(&self, surrogate_port: u32) -> Result<Option<&'static str>, SteeringError> {
+        Ok(match self.netlink.link_by_index(surrogate_port).await? {
+            None => Some("it is gone"),
+            Some(link) if link.master.is_none() => Some("somebody took it off its bridge"),
+            Some(link) if !link.up => Some("somebody set it down"),
+            Some(_) => None,
+        })
+    }
+
     /// Puts back whatever is recorded for guests that are not `wanted`.
     ///
     /// At the daemon's start: what is recorded for the others is taken up by the next operation on them.
