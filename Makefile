@@ -48,10 +48,10 @@ docs: setup ## rustdoc, without warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps --document-private-items
 
 wasm: setup ## the proof that the engine has no I/O: it builds for wasm32
-	@.ci/purity
+	@$(STAGE) 'wasm32 purity' 4 .ci/purity
 
 release-check: lint docs wasm ## all that must hold before a release, tests aside
-	@.ci/deny
+	@$(STAGE) 'cargo-deny' 1 .ci/deny
 
 deb: setup ## the Debian package (needs cargo-deb)
 	$(CARGO) deb --locked -p surrogate
