@@ -169,7 +169,7 @@ impl Control {
     }
 
     /// Sends `message` to ourselves after a while.
-    fn later(&self, after: Duration, message: Message) {
+    pub(super) fn later(&self, after: Duration, message: Message) {
         let outbox = self.outbox.clone();
         tokio::spawn(async move {
             tokio::time::sleep(after).await;

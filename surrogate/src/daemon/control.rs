@@ -111,6 +111,7 @@ impl Control {
             Message::Notice { bridge, notice } => self.handle_notice(bridge, notice),
             Message::Hypervisor { hypervisor, event } => self.handle_hypervisor(hypervisor, event),
             Message::Listed { hypervisor, result } => self.handle_listed(hypervisor, result),
+            Message::Relist { hypervisor } => self.relist(hypervisor),
             Message::Link(event) => self.handle_link(event),
             Message::Done { guest, ticket, result } => self.handle_done(guest, ticket, result),
             Message::Inspected { guest, result, then } => self.handle_looked_at(guest, result, then),

@@ -10,6 +10,7 @@ use crate::engine::Command;
 use crate::hypervisor::{GuestReport, Hypervisor, HypervisorError, HypervisorEvent, PauseReason, Power};
 use crate::io::clock;
 use crate::io::driver::DriverCommand;
+use crate::time::Duration;
 
 /// A configured hypervisor.
 pub(super) struct HypervisorSide {
@@ -17,22 +18,21 @@ pub(super) struct HypervisorSide {
     pub driver: Arc<dyn Hypervisor>,
     /// Why it cannot be asked now, if so.
     pub why: Option<String>,
+    /// It did not tell its guests, though it is connected as far as it says itself: it is asked again.
+    pub mute: bool,
 }
+
+/// How long until a hypervisor that did not tell its guests is asked again.
+const RELIST: Duration = Duration::from_secs(5);
 
 impl Control {
     pub(super) fn handle_hypervisor(&mut self, hypervisor: usize, event: HypervisorEvent) {
         let Some(side) = self.hypervisors.get_mut(hypervisor) else { return };
         match event {
             HypervisorEvent::Connected => {
-                if side.why.take().is_some() {
-                    self.events.record(None, "connected", format!("hypervisor {}", side.name));
-                }
-                self.set_reachable(hypervisor, true);
-                let Some(side) = self.hypervisors.get(hypervisor) else { return };
-                calls::call(&side.driver, &self.outbox, &side.name, move |h| Message::Listed {
-                    hypervisor,
-                    result: h.list(),
-                });
+                side.mute = false;
+                self.connected(hypervisor);
+                self.ask_for_list(hypervisor);
             }
             HypervisorEvent::Disconnected { why } => {
                 if side.why.as_ref() != Some(&why) {
@@ -40,6 +40,7 @@ impl Control {
                     self.events.record(None, "disconnected", format!("hypervisor {}: {why}", side.name));
                 }
                 side.why = Some(why);
+                side.mute = false;
                 self.set_reachable(hypervisor, false);
             }
             HypervisorEvent::Power { guest, power } => {
@@ -53,6 +54,29 @@ impl Control {
                     self.look_at(at, Then::Refresh);
                 }
             }
+        }
+    }
+
+    fn connected(&mut self, hypervisor: usize) {
+        let Some(side) = self.hypervisors.get_mut(hypervisor) else { return };
+        if side.why.take().is_some() {
+            self.events.record(None, "connected", format!("hypervisor {}", side.name));
+        }
+        self.set_reachable(hypervisor, true);
+    }
+
+    fn ask_for_list(&self, hypervisor: usize) {
+        let Some(side) = self.hypervisors.get(hypervisor) else { return };
+        calls::call(&side.driver, &self.outbox, &side.name, move |h| Message::Listed {
+            hypervisor,
+            result: h.list(),
+        });
+    }
+
+    /// It is asked again for its guests, unless its connection ended or began anew since: then that says more.
+    pub(super) fn relist(&self, hypervisor: usize) {
+        if self.hypervisors.get(hypervisor).is_some_and(|side| side.mute) {
+            self.ask_for_list(hypervisor);
         }
     }
 
@@ -74,10 +98,18 @@ impl Control {
         let reports = match result {
             Ok(reports) => reports,
             Err(why) => {
-                return self
-                    .handle_hypervisor(hypervisor, HypervisorEvent::Disconnected { why: why.to_string() });
+                let why = why.to_string();
+                self.handle_hypervisor(hypervisor, HypervisorEvent::Disconnected { why });
+                // Its own connection may stand, and then nothing else would ever tell that it can be asked.
+                if let Some(side) = self.hypervisors.get_mut(hypervisor) {
+                    side.mute = true;
+                }
+                return self.later(RELIST, Message::Relist { hypervisor });
             }
         };
+        if self.hypervisors.get_mut(hypervisor).is_some_and(|side| core::mem::take(&mut side.mute)) {
+            self.connected(hypervisor);
+        }
         for at in 0..self.guests.len() {
             let Some(guest) = self.guests.get(at) else { break };
             if guest.hypervisor != hypervisor {
@@ -207,5 +239,79 @@ impl Control {
 
     fn place_of(&self, hypervisor: usize, name: &str) -> Option<usize> {
         self.guests.iter().position(|g| g.hypervisor == hypervisor && g.config.name == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::api::EventLog;
+    use crate::config::Config;
+    use crate::daemon::start::build;
+    use crate::hypervisor::{Depth, Statistics};
+    use crate::io::journal::Journal;
+    use crate::io::netlink::Netlink;
+    use crate::io::steering::Steering;
+
+    /// Tells what it was given, once each; knows nothing else.
+    struct Lists(Mutex<Vec<Result<Vec<GuestReport>, HypervisorError>>>);
+
+    fn lost() -> HypervisorError {
+        HypervisorError::Disconnected { hypervisor: "local".into(), why: "no descriptor left".into() }
+    }
+
+    impl Hypervisor for Lists {
+        fn list(&self) -> Result<Vec<GuestReport>, HypervisorError> {
+            self.0.lock().unwrap().pop().unwrap_or_else(|| Err(lost()))
+        }
+        fn inspect(&self, _: &str) -> Result<GuestReport, HypervisorError> {
+            Err(lost())
+        }
+        fn sleep(&self, _: &str, _: Depth) -> Result<(), HypervisorError> {
+            Err(lost())
+        }
+        fn restore(&self, _: &str) -> Result<(), HypervisorError> {
+            Err(lost())
+        }
+        fn resume(&self, _: &str) -> Result<(), HypervisorError> {
+            Err(lost())
+        }
+        fn statistics(&self, _: &str) -> Result<Statistics, HypervisorError> {
+            Err(lost())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hypervisor_that_did_not_tell_its_guests_is_asked_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "[[hypervisor]]\nname = \"local\"\nkind = \"netns\"\n\
+            [[guest]]\nname = \"web1\"\nhypervisor = \"local\"\nnetns = \"none\"\n";
+        let journal = Arc::new(Journal::open(folder.path()).unwrap());
+        let steering = Arc::new(Steering::new(Netlink::connect().unwrap(), Arc::clone(&journal)));
+        let (outbox, mut inbox) = mpsc::unbounded_channel();
+        let config = Config::parse(text).unwrap();
+        let mut control = build(config, journal, steering, Arc::new(EventLog::new()), outbox).unwrap();
+        control.hypervisors[0].driver = Arc::new(Lists(Mutex::new(vec![Ok(Vec::new()), Err(lost())])));
+
+        control.handle_hypervisor(0, HypervisorEvent::Connected);
+        let mut listed = async |control: &mut Control| loop {
+            if let Some(Message::Listed { hypervisor, result }) = inbox.recv().await {
+                return control.handle_listed(hypervisor, result);
+            }
+        };
+        listed(&mut control).await;
+        assert!(!control.guests[0].cycle.is_reachable());
+        control.relist(0);
+        listed(&mut control).await;
+        assert!(control.guests[0].cycle.is_reachable() && control.hypervisors[0].why.is_none());
+
+        // An end of the connection itself is for the hypervisor to mend.
+        control.handle_hypervisor(0, HypervisorEvent::Disconnected { why: "stopped".into() });
+        control.relist(0);
+        assert!(!control.hypervisors[0].mute && !control.guests[0].cycle.is_reachable());
     }
 }

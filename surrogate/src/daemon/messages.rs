@@ -21,6 +21,8 @@ pub(super) enum Message {
     Hypervisor { hypervisor: usize, event: HypervisorEvent },
     /// All guests of a hypervisor, asked after it connected.
     Listed { hypervisor: usize, result: Result<Vec<GuestReport>, HypervisorError> },
+    /// A hypervisor that did not tell its guests may be asked again.
+    Relist { hypervisor: usize },
     /// A link of this namespace changed.
     Link(LinkEvent),
     /// An order was carried out, or not.

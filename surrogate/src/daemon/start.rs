@@ -151,7 +151,7 @@ async fn open_journal(state_dir: &std::path::Path) -> Result<Journal, JournalErr
     }
 }
 
-fn build(
+pub(super) fn build(
     config: Config,
     journal: Arc<Journal>,
     steering: Arc<Steering>,
@@ -165,7 +165,12 @@ fn build(
         .enumerate()
         .map(|(at, h)| {
             let driver = connect(&config, h, forward_events(at, outbox.clone()))?;
-            Ok(HypervisorSide { name: h.name.clone(), driver, why: Some("not connected yet".to_owned()) })
+            Ok(HypervisorSide {
+                name: h.name.clone(),
+                driver,
+                why: Some("not connected yet".to_owned()),
+                mute: false,
+            })
         })
         .collect::<Result<_, DaemonError>>()?;
     let records = journal.guests();
