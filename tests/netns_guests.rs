@@ -190,6 +190,35 @@ fn what_is_held_on_two_nics_of_one_bridge_arrives_once_on_each() {
     TwoNics::on("br0", "2s").holds_on_both_and_delivers_once();
 }
 
+#[test]
+fn a_guest_is_not_put_to_sleep_while_a_nic_of_it_has_no_known_address() {
+    let network = Network::new();
+    let guest = NetnsGuest::with_page(&network, 1);
+    let inside = guest.namespace.name();
+    network.hypervisor.ip(&format!(
+        "link add web1b type veth peer name eth1 address {SECOND_MAC} netns {inside}\n\
+         link set web1b addrgenmode none master br0 up"
+    ));
+    guest.namespace.ip("link set eth1 addrgenmode none up");
+    let daemon = Daemon::start(&network.hypervisor, &Config::netns("", "").with(&guest.section("")));
+    let refused = daemon.cli(&["sleep", "web1"]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    let what = format!("no addresses of NIC {SECOND_MAC} on br0 are known");
+    let status = daemon.status("web1");
+    for said in [&refused.errors, status["why"].as_str().unwrap()] {
+        assert!(said.contains(&what), "{what}: {said}");
+    }
+    assert_eq!(status["state"], "awake");
+
+    guest.namespace.ip(&format!("addr add {SECOND_V4}/24 dev eth1"));
+    daemon.sleep("web1");
+    network.c1.ip("addr add 198.51.100.101/24 dev eth0");
+    let (answers, text) = arping(&network.c1, SECOND_V4.parse().unwrap(), 2);
+    assert!(answers == 2 && text.to_lowercase().contains(SECOND_MAC), "{text}");
+    assert!(guest.is_frozen());
+    daemon.assert_conserved();
+}
+
 fn sleeps_and_wakes_in_a_cgroup(version: Version) {
     let network = Network::new();
     let guest = NetnsGuest::new(&network, 1);

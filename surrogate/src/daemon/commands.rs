@@ -147,6 +147,10 @@ pub(super) fn sleep_checked(
     if guest.cycle.state() == State::Asleep {
         return begin_sleep(control, at, depth, reply);
     }
+    if let Some(why) = guest.unaddressed() {
+        let why = format!("cannot be put to sleep: {why}");
+        return refuse(control, at, RefusalCode::Conflict, why, reply);
+    }
     // Its ports are looked at last: a bridge says what the hypervisor does not know.
     let ports: Vec<_> =
         guest.nics.iter().map(|n| (n.bridge_name.clone(), n.port.clone(), n.vlan, n.mac)).collect();

@@ -201,6 +201,21 @@ impl Guest {
         }
     }
 
+    /// Why it is not put to sleep, if nobody knows what a NIC of it is to be asked by: asleep, that NIC would
+    /// answer nothing and be woken by nothing.
+    pub(super) fn unaddressed(&self) -> Option<String> {
+        let nic = self.nics.iter().find(|nic| nic.addresses.is_empty())?;
+        let told = match &self.config.netns {
+            Some(netns) => format!("it has none in network namespace {netns}"),
+            None => format!("{} tells none", self.config.hypervisor),
+        };
+        Some(format!(
+            "no addresses of NIC {} on {} are known: {told}; give `addresses` with this `mac` in its [[guest]] or \
+             a [[guest.nic]]",
+            nic.mac, nic.bridge_name
+        ))
+    }
+
     /// What the engine must know of `nic`.
     pub(super) fn identity(&self, nic: &Nic) -> NicIdentity {
         let mut groups = nic.groups.clone();
@@ -244,6 +259,7 @@ impl Guest {
         let state = self.cycle.state();
         let manageable = self.known && self.unfit.is_none();
         let asleep = self.tally.asleep_since.map_or(Duration::ZERO, |at| now.since(at));
+        let awake_for = || if state == State::Awake && self.known { self.unaddressed() } else { None };
         GuestStatus {
             name: self.config.name.clone(),
             hypervisor: hypervisor.to_owned(),
@@ -254,7 +270,7 @@ impl Guest {
             depth: matches!(state, State::Asleep | State::Stranded | State::Waking)
                 .then(|| self.cycle.depth()),
             epoch: self.cycle.epoch().0,
-            why: self.unfit.clone().or_else(|| self.why.clone()),
+            why: self.unfit.clone().or_else(awake_for).or_else(|| self.why.clone()),
             last_wake: self.tally.last_wake.clone(),
             wakes: self.tally.wakes,
             sleeps: self.tally.sleeps,
@@ -394,5 +410,72 @@ pub(super) const fn mode_word(mode: Mode) -> &'static str {
         Mode::Answer => "answer",
         Mode::Hold { .. } => "hold",
         Mode::Replay { .. } => "replay",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::guest::identity::Epoch;
+
+    const CONFIG: &str = r#"
+[[bridge]]
+name = "br0"
+[[hypervisor]]
+name = "local"
+kind = "libvirt"
+[[guest]]
+name = "web1"
+hypervisor = "local"
+addresses = ["192.0.2.11/24"]
+"#;
+
+    fn reported(last: u8, addresses: &[&str]) -> NicReport {
+        let address = |text: &&str| InterfaceAddress { address: text.parse().unwrap(), prefix_len: 64 };
+        NicReport {
+            mac: Some(Mac([0x52, 0x54, 0, 0, 0, last])),
+            bridge: Some("br0".to_owned()),
+            port: Some(format!("vnet{last}")),
+            addresses: addresses.iter().map(address).collect(),
+            groups: Vec::new(),
+            refused: None,
+        }
+    }
+
+    /// The guest of `config` after its hypervisor reported `nics`.
+    fn learnt(config: &str, nics: Vec<NicReport>) -> Guest {
+        let config = Config::parse(config).unwrap().guests.remove(0);
+        let cycle = Lifecycle::new(cycle_policy(&config.policy, false), Epoch(0), clock::now());
+        let mut guest = Guest::new(GuestId(0), config, 0, cycle);
+        let report = GuestReport { name: "web1".to_owned(), power: Power::Running, nics, busy: None };
+        guest.refresh(&report, |_| Some(0), &mut 0);
+        guest.known = true;
+        guest
+    }
+
+    #[test]
+    fn a_nic_that_is_only_reported_and_without_addresses_is_a_reason_not_to_sleep() {
+        let nics = |guest: &Guest| guest.nics.iter().map(|nic| nic.addresses.len()).collect::<Vec<_>>();
+        let guest = learnt(CONFIG, vec![reported(0x11, &[])]);
+        assert_eq!(
+            (nics(&guest), guest.unaddressed()),
+            (vec![1], None),
+            "the configured ones are its only NIC's"
+        );
+
+        let config = CONFIG.replace("addresses", "mac = \"52:54:00:00:00:11\"\naddresses");
+        let guest = learnt(&config, vec![reported(0x11, &[]), reported(0x12, &[])]);
+        assert_eq!((nics(&guest), &guest.unfit), (vec![1, 0], &None));
+        let why = guest.unaddressed().unwrap();
+        assert!(
+            why.starts_with("no addresses of NIC 52:54:00:00:00:12 on br0 are known: local tells none"),
+            "{why}"
+        );
+        let status = guest.status(clock::now(), "local", &|_| None);
+        assert_eq!((status.state.as_str(), status.why), ("awake", Some(why)));
+
+        let guest = learnt(&config, vec![reported(0x11, &[]), reported(0x12, &["2001:db8::12"])]);
+        assert_eq!(guest.unaddressed(), None, "told by the hypervisor");
     }
 }

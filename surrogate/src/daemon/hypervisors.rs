@@ -185,7 +185,7 @@ impl Control {
             });
             return guest.cycle.set_fit(false);
         }
-        let before = guest.unfit.clone();
+        let (before, unaddressed_before) = (guest.unfit.clone(), guest.unaddressed());
         let had: Vec<_> = guest.nics.iter().map(|n| (n.id, n.bridge)).collect();
         guest.refresh(report, |name| bridges.iter().position(|b| b == name), &mut self.next_nic);
         let gone: Vec<_> =
@@ -201,6 +201,10 @@ impl Control {
         if let (Some(why), true) = (&guest.unfit, guest.unfit != before) {
             tracing::warn!(guest = guest.config.name, why, "cannot be stood in for");
             self.events.record(Some(&guest.config.name), "unmanaged", why.clone());
+        }
+        let unaddressed = guest.unaddressed();
+        if let (Some(why), true) = (&unaddressed, unaddressed != unaddressed_before) {
+            tracing::warn!(guest = guest.config.name, why, "is not put to sleep");
         }
         for (nic, bridge) in gone {
             self.command(bridge, DriverCommand::Engine(Command::Unregister { nic }));
