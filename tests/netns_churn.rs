@@ -76,7 +76,7 @@ fn no_client_fails_over_two_hundred_sleeps_at_random_moments() {
             if outcome.status.success() {
                 slept += 1;
             } else {
-                // Traffic undid it, and the command said so in one line.
+                // Traffic aborted it, and the command said so in one line.
                 assert_eq!(outcome.errors.trim().lines().count(), 1, "{outcome:?}");
                 refused += 1;
             }
@@ -86,7 +86,7 @@ fn no_client_fails_over_two_hundred_sleeps_at_random_moments() {
         (slept, refused)
     });
     println!(
-        "{slept} sleeps reached, {refused} undone by traffic; {} pages, {} lines, {} words, no failure",
+        "{slept} sleeps reached, {refused} aborted by traffic; {} pages, {} lines, {} words, no failure",
         pages.load(Ordering::Relaxed),
         lines.load(Ordering::Relaxed),
         words.load(Ordering::Relaxed)

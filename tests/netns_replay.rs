@@ -1,4 +1,4 @@
-//! What is sent around a sleep and a wake: each frame arrives once, in order, or undoes the sleep.
+//! What is sent around a sleep and a wake: each frame arrives once, in order, or aborts the sleep.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, UdpSocket};

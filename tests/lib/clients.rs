@@ -159,7 +159,7 @@ pub struct Page {
 }
 
 /// Fetches `http://address/`, and returns when the connection is over: its last acknowledgement comes after
-/// curl has ended, and would break off a sleep that is ordered at once.
+/// curl has ended, and would abort a sleep that is ordered at once.
 ///
 /// # Errors
 /// What curl wrote, if it failed or the answer was no 200.

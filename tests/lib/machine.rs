@@ -77,7 +77,7 @@ impl VirtualLab {
     }
 
     /// Waits until nothing is on its way in any TCP connection of `c1`. The last acknowledgement of an answer
-    /// comes up to 200 ms after it, which would break a sleep off, or end it, that begins meanwhile.
+    /// comes up to 200 ms after it, which would abort a sleep, or end it, that begins meanwhile.
     #[track_caller]
     pub fn wait_for_rest(&self) {
         self.traffic.wait("the connections of c1 to be at rest", Duration::from_secs(20), tcp_is_at_rest);

@@ -54,7 +54,7 @@ fn whatever_happens_no_frame_is_lost_and_no_guest_is_spoken_over() {
     println!(
         "{seeds} seeds, {steps} steps: {} frames, {} answers, {} for other sleepers; {} held, {} answered late, \
          {} aged, {} delivered, {} to second NICs, {} overtaken, {} twice, {} refusals, {} lost with a daemon; \
-         {} sleeps, {} broken off, {} ends of a wake, {} stranded",
+         {} sleeps, {} aborted, {} ends of a wake, {} stranded",
         sum(|t| t.frames),
         sum(|t| t.answers),
         sum(|t| t.re_entered),
@@ -83,7 +83,7 @@ fn whatever_happens_no_frame_is_lost_and_no_guest_is_spoken_over() {
         ("frames grow too old", sum(|t| t.aged)),
         ("frames are overtaken", sum(|t| t.overtaken)),
         ("a guest's port refuses frames", sum(|t| t.refused)),
-        ("sleeps are broken off", sum(|t| t.aborted)),
+        ("sleeps are aborted", sum(|t| t.aborted)),
         ("guests are stranded", sum(|t| t.stranded)),
     ] {
         assert!(count >= seeds / 200, "{what}: only {count} times");

@@ -181,7 +181,7 @@ impl Daemon {
     /// no port there is no voice, so a silent mode is in force; only to answer needs one.
     pub fn lost(&mut self, world: &mut World, guest: usize) {
         if self.cycle(guest).state() == State::Settling {
-            // Nobody is left to hold for it: its sleep is broken off.
+            // Nobody is left to hold for it: its sleep is aborted.
             let _ = self.cycles[guest].lifecycle.wake(world.now, &mut self.host);
         }
         if let Some((order, _)) = self.cycles[guest].awaiting.take() {

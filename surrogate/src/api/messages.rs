@@ -78,7 +78,7 @@ pub enum RefusalCode {
     BadRequest,
     /// The asker may not (403).
     Forbidden,
-    /// The guest's state does not allow it, or real traffic undid it (409).
+    /// The guest's state does not allow it, or real traffic aborted its sleep (409).
     Conflict,
     /// It was begun and did not come to its end in time (504).
     Timeout,

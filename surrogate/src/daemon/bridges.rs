@@ -110,7 +110,7 @@ impl Control {
                 continue;
             }
             if guest.cycle.state() == State::Settling {
-                // Nobody is left to hold for it: its sleep is broken off. Refused only if it is stuck.
+                // Nobody is left to hold for it: its sleep is aborted. Refused only if it is stuck.
                 let _ = guest.cycle.wake(clock::now(), &mut self.host);
             }
             orders::lost(self, at, bridge);

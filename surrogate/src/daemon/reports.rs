@@ -32,7 +32,7 @@ pub(super) fn tell(control: &mut Control, at: usize) {
                 let left = guest.cycle.left_awake_until(now).map_or_else(String::new, |until| {
                     format!("; left awake for {} s, unless commanded", until.since(now).as_secs())
                 });
-                guest.why = Some(format!("its sleep was broken off: {why}{left}"));
+                guest.why = Some(format!("its sleep was aborted: {why}{left}"));
                 ("aborted", why)
             }
             Report::Failed(why) => {

@@ -65,7 +65,7 @@ pub struct CyclePolicy {
     pub port_sleeps: bool,
 }
 
-/// Why a wake began, or a sleep was broken off.
+/// Why a wake began, or a sleep was aborted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WakeCause {
     /// A held frame.
@@ -172,7 +172,7 @@ pub enum Report {
     Done(Action),
     /// A wake began.
     Waking(WakeCause),
-    /// A sleep was broken off, one line why.
+    /// A sleep was aborted, one line why.
     Aborted(String),
     /// Something failed, one line.
     Failed(String),

@@ -62,7 +62,7 @@ impl Lifecycle {
         }
     }
 
-    /// Wakes the guest, or breaks its falling asleep off. Done when the state is `Awake`.
+    /// Wakes the guest, or aborts its falling asleep. Done when the state is `Awake`.
     ///
     /// # Errors
     /// [`CommandRefused`]; then nothing was begun.

@@ -83,7 +83,7 @@ pub struct Lifecycle {
     counted_waking: bool,
     /// Settling: hand back at the next clean moment. Asleep: a wake that is put off.
     wanted: Option<WakeCause>,
-    /// Why the step failed that breaks a sleep off, told with it.
+    /// Why the step failed that aborts a sleep, told with it.
     failure: Option<String>,
     /// Settling: the frame that asks for it has to wait for its budget, as the guest is stopped already.
     put_off: bool,

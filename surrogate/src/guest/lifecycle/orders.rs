@@ -24,15 +24,15 @@ impl Lifecycle {
                 }
                 // And perhaps on: something may have been heard on the way.
                 Next::Arrive(state) => self.arrive(now, state, host),
-                Next::Turn if self.may_turn(now, host) => self.turn(now, host),
-                Next::Turn => {}
+                Next::Abort if self.may_abort(now, host) => self.abort(now, host),
+                Next::Abort => {}
                 Next::StandInAgain => self.stand_in_stranded(now, host),
                 Next::Wait => return,
             }
         }
     }
 
-    /// What a sleep under way is broken off for. What a sleeper is to be woken for has to wait for its budget.
+    /// What a sleep under way is aborted for. What a sleeper is to be woken for has to wait for its budget.
     fn wish(&self) -> Option<WakeCause> {
         let waits = |cause: &WakeCause| self.put_off && matches!(cause, WakeCause::Frame(_));
         self.wanted.filter(|cause| self.state != State::Asleep && !waits(cause))
@@ -100,12 +100,12 @@ impl Lifecycle {
                 self.facts.doubted = true;
             }
             // A sleep that cannot be fenced is not begun.
-            Action::Record(_) | Action::Steer | Action::TakeFloods if self.breaks_a_sleep() => {
+            Action::Record(_) | Action::Steer | Action::TakeFloods if self.aborts_a_sleep() => {
                 self.facts.call_failed = true;
                 self.failure = Some(why.to_owned());
             }
             // Who is to be woken is not first stood in for, if that fails.
-            Action::Steer | Action::TakeFloods if self.wake_wins(now, host) => self.turn(now, host),
+            Action::Steer | Action::TakeFloods if self.wake_wins(now, host) => self.abort(now, host),
             // A wake does not wait for its record.
             Action::Record(_) | Action::Forget => self.facts.apply(action),
             // Asked again when there is somebody to ask; the long way is for a word that never comes.
@@ -131,14 +131,14 @@ impl Lifecycle {
         self.failures = 0;
     }
 
-    fn breaks_a_sleep(&self) -> bool {
+    fn aborts_a_sleep(&self) -> bool {
         matches!(self.direction, Direction::StandIn { .. }) && self.facts.runs()
     }
 
     /// A guest that is stopped already is wanted awake, and may be.
     fn wake_wins(&mut self, now: Instant, host: &mut HostBudget) -> bool {
         let stands_in = matches!(self.direction, Direction::StandIn { .. });
-        stands_in && self.wish().is_some() && self.stuck.is_none() && self.may_turn(now, host)
+        stands_in && self.wish().is_some() && self.stuck.is_none() && self.may_abort(now, host)
     }
 
     /// An order outlived its deadline. A barrier counts as passed. A hypervisor call may yet return,

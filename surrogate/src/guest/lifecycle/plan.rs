@@ -38,7 +38,7 @@ pub(super) enum Next {
     /// The direction's end is reached.
     Arrive(State),
     /// Stop standing in and hand back.
-    Turn,
+    Abort,
     /// The wake failed and the guest is still stopped: stand in again.
     StandInAgain,
     /// Nothing.
@@ -78,7 +78,7 @@ fn stand_in(
     // A pause for a job is no sleep: what was only fenced is given back.
     let broken_off = facts.runs() && (wanted.is_some() || facts.call_failed);
     if broken_off || (facts.busy() && matches!(facts.mode, Mode::Fence { .. })) {
-        return Next::Turn;
+        return Next::Abort;
     }
     if facts.intent.is_none() {
         return Next::Do(Action::Record(intent));
@@ -103,7 +103,7 @@ fn stand_in(
         return Next::Do(if facts.barrier_passed { Action::Sleep(depth) } else { Action::Barrier });
     }
     if wanted.is_some() && facts.stuck.is_none() {
-        return Next::Turn;
+        return Next::Abort;
     }
     if policy.port_sleeps && !facts.port_disabled {
         return Next::Do(Action::Port { enabled: false });

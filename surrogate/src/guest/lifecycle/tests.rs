@@ -570,7 +570,7 @@ fn what_was_recorded_of_a_guest_that_is_found_running_or_off_no_longer_counts() 
 }
 
 #[test]
-fn what_an_earlier_daemon_left_is_undone_though_the_stand_in_is_broken_off() {
+fn what_an_earlier_daemon_left_is_undone_though_the_stand_in_is_aborted() {
     let mut b = Bench::awake();
     b.cycle = Lifecycle::new(b.cycle.policy, Epoch(7), b.now);
     b.cycle.recall(Intent::Sleep, Depth::Pause);
@@ -814,7 +814,7 @@ fn frames_do_not_hasten_the_next_try_of_a_failed_wake() {
     assert_eq!(failures(&mut b, Duration::from_secs(4)), [1_000, 3_000]);
 }
 
-/// A sleep that a frame breaks off while the guest runs.
+/// A sleep that a frame aborts while the guest runs.
 fn broken_off(b: &mut Bench) {
     b.hold_at = Some(Action::Barrier);
     b.sleep(Depth::Pause);
@@ -876,7 +876,7 @@ fn after_sleeps_that_came_to_nothing_the_guest_is_left_awake_ever_longer() {
     assert_eq!(waits, [10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600]);
     b.pass(Duration::from_secs(3600));
     assert_eq!(left(&b), None);
-    // One that failed counts as well; one that a person broke off does not.
+    // One that failed counts as well; one that a person aborted does not.
     let mut b = Bench::awake();
     b.fail = vec![Action::Steer];
     b.sleep(Depth::Pause);

@@ -41,9 +41,9 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// Whether a sleep may be broken off here. That of a guest which runs always may: nothing was promised in
+    /// Whether a sleep may be aborted here. That of a guest which runs always may: nothing was promised in
     /// its name yet. One that is stopped already is woken within the budgets, as any sleeper is.
-    pub(super) fn may_turn(&mut self, now: Instant, host: &mut HostBudget) -> bool {
+    pub(super) fn may_abort(&mut self, now: Instant, host: &mut HostBudget) -> bool {
         let stopped = !self.facts.runs() && !self.facts.busy();
         let Some(WakeCause::Frame(reason)) = self.wanted.filter(|_| stopped && !self.put_off) else {
             return true;
@@ -141,8 +141,8 @@ impl Lifecycle {
         self.step(now, host);
     }
 
-    /// Breaks a sleep off.
-    pub(super) fn turn(&mut self, now: Instant, host: &mut HostBudget) {
+    /// Aborts a sleep.
+    pub(super) fn abort(&mut self, now: Instant, host: &mut HostBudget) {
         let cause = self.wanted.unwrap_or(WakeCause::Retry);
         let why = match cause {
             WakeCause::Frame(reason) => format!("a frame worth waking for came: {reason}"),
@@ -156,7 +156,7 @@ impl Lifecycle {
             self.reports.push_back(Report::Aborted(why));
         }
         let state = if self.facts.runs() {
-            self.count_broken_off(now, cause);
+            self.count_aborted(now, cause);
             State::Replaying
         } else {
             self.count_waking(host);
@@ -168,7 +168,7 @@ impl Lifecycle {
 
     /// A sleep that came to nothing costs what a wake does, if there is something left of it, and the next one
     /// of the daemon's own accord comes ever later: who times frames well cannot bounce the guest.
-    fn count_broken_off(&mut self, now: Instant, cause: WakeCause) {
+    fn count_aborted(&mut self, now: Instant, cause: WakeCause) {
         match cause {
             WakeCause::Frame(_) => {
                 let _ = self.bucket.take(now);
