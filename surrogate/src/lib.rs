@@ -1,8 +1,8 @@
 //! Surrogate stands in on the network for virtual machines that sleep.
 //!
-//! Layers, lower ones first: [`guest`] (who it is, its sleep cycle), [`responder`] (a reply for a
-//! request, pure), [`policy`], [`engine`] (the decision about each frame, without I/O), and, behind
-//! feature `io`, everything that touches the world: `hypervisor`, `io`, `config`, `daemon`, `api`, `cli`.
+//! Which layer uses which, and where each thing is: docs/architecture.md. Without feature `io` there are
+//! only those that touch nothing: [`policy`], [`guest`] (who it is, its sleep cycle), [`responder`] (a
+//! reply for a request), [`engine`] (the decision about each frame), and what [`hypervisor`] is to do.
 
 pub mod engine;
 pub mod guest;
