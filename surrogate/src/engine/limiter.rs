@@ -3,7 +3,8 @@
 //!
 //! A generic cell rate per (kind, guest, address) in a table of fixed size, so that a stranger with
 //! many forged sources costs us no memory: in a full set the entry that is closest to unlimited gives
-//! way, which never lets an address at its limit speak sooner than another.
+//! way, and who takes its place begins with what it had used. So no address that is at its limit is
+//! spoken to sooner because of others, and all of them together get at most one rate for each cell.
 
 use core::hash::BuildHasher;
 use core::net::IpAddr;
@@ -64,9 +65,7 @@ impl Limiter {
             at
         });
         let Some(cell) = set.get_mut(at) else { return false };
-        if cell.tag != tag {
-            *cell = Cell { tag, due_ns: 0 };
-        }
+        cell.tag = tag;
         let now = now.as_nanos();
         let due = cell.due_ns.max(now);
         if due - now > SECOND - interval {
@@ -121,11 +120,16 @@ mod tests {
 
     #[test]
     fn many_forged_sources_leave_a_limited_one_limited() {
-        let mut limiter = Limiter::new(100, 1, 1);
-        assert_eq!(allowed(&mut limiter, Instant::ZERO, ip(1), 100), 100);
-        for n in 0..2 * SETS as u32 {
-            limiter.allow(Instant::ZERO, Limited::Errors, 1, IpAddr::from(n.to_be_bytes()));
+        // Also at one a second, where who spoke later is further from its next turn.
+        for rate in [1, 100] {
+            let mut limiter = Limiter::new(rate, 1, 1);
+            assert_eq!(allowed(&mut limiter, Instant::ZERO, ip(1), rate), rate);
+            let later = Instant::ZERO + Duration::from_millis(5);
+            let forged = 8 * (SETS * WAYS) as u32;
+            let said: u32 =
+                (0..forged).map(|n| allowed(&mut limiter, later, IpAddr::from(n.to_be_bytes()), 1)).sum();
+            assert!(said <= rate * (SETS * WAYS) as u32, "{said} at {rate} a second");
+            assert_eq!(allowed(&mut limiter, later + Duration::from_millis(4), ip(1), 10), 0);
         }
-        assert_eq!(allowed(&mut limiter, Instant::ZERO, ip(1), 10), 0);
     }
 }
