@@ -415,13 +415,14 @@ fn twin_of(packet: &Packet<'_>) -> Option<Twin> {
     let (source, destination) = packet.addresses()?;
     let Transport::Tcp(tcp) = packet.transport()? else { return None };
     let ports = (tcp.src_port, tcp.dst_port);
-    let twin = Twin { source, destination, ports, seq: tcp.seq, ack: 0, len: 0, flags: TcpFlags::SYN.0 };
+    let flags = TcpFlags::SYN.0;
+    let twin = Twin { source, destination, ports, seq: tcp.seq, ack: 0, len: 0, window: 0, flags };
     if tcp.is_syn() {
         return Some(twin);
     }
     // Without ECE and CWR, which may differ in a repetition (RFC 3168 6.1.5).
     let len = u32::try_from(tcp.payload.len()).unwrap_or(u32::MAX);
-    Some(Twin { ack: tcp.ack, len, flags: tcp.flags.0 & 0x3f, ..twin })
+    Some(Twin { ack: tcp.ack, len, window: tcp.window, flags: tcp.flags.0 & 0x3f, ..twin })
 }
 
 /// Ethernet header and two tags around an IP packet of at most the MTU.

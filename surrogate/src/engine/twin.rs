@@ -1,8 +1,9 @@
 //! Finds the held copy of a repeated TCP segment, in constant time.
 //!
 //! What makes two segments the same one sent twice: addresses, ports, sequence and acknowledgement
-//! number, payload length and flags. A SYN repeats by addresses, ports and initial sequence number alone,
-//! whatever its options say now (RFC 9293 3.10.7.4; timestamps change). Chained hash index over the
+//! number, payload length, flags and window: one that only moves the window is news (RFC 9293 3.10.7.4,
+//! SND.WND). A SYN repeats by addresses, ports and initial sequence number alone, whatever its options say
+//! now (timestamps change). Chained hash index over the
 //! slots of [`hold`](super::hold), preallocated, keyed by a seed so that nobody can aim at a chain.
 
 use core::hash::{BuildHasher, Hash};
@@ -25,6 +26,8 @@ pub(super) struct Twin {
     pub(super) ack: u32,
     /// Bytes of payload; zero for a SYN.
     pub(super) len: u32,
+    /// The window as sent; zero for a SYN.
+    pub(super) window: u16,
     /// The flags FIN to URG; SYN alone for a SYN.
     pub(super) flags: u8,
 }
@@ -110,7 +113,8 @@ mod tests {
 
     fn twin(seq: u32) -> Twin {
         let ip = |n| IpAddr::from([192, 0, 2, n]);
-        Twin { source: ip(1), destination: ip(11), ports: (40_000, 80), seq, ack: 1, len: 10, flags: 0x18 }
+        let ports = (40_000, 80);
+        Twin { source: ip(1), destination: ip(11), ports, seq, ack: 1, len: 10, window: 9, flags: 0x18 }
     }
 
     #[test]

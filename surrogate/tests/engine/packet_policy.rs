@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use surrogate::engine::{Limits, Mode, Verdict};
 use surrogate::guest::identity::NicIdentity;
 use surrogate::policy::traffic::{ClosedPorts, Flooded};
+use surrogate_wire::checksum;
 use surrogate_wire::emit::Ethernet;
 use surrogate_wire::icmpv6::{self, ALL_NODES};
 use surrogate_wire::{Mac, Offload, Received, TcpFlags, VlanTag, arp as arp_op, ethertype, protocol};
@@ -252,6 +253,15 @@ fn tcp_rows() -> Vec<(&'static str, Case)> {
     damaged[54] ^= 1;
     let mut partial: Case = damaged.clone().into();
     partial.frame.offload = Offload::Partial;
+    let ack = || seg(TcpFlags::ACK, &[]);
+    let window_update = {
+        let (mut update, window, sum) = (ack(), 48, 50);
+        let field = |of: &[u8], at: usize| u16::from_be_bytes([of[at], of[at + 1]]);
+        let changed = checksum::update(field(&update, sum), field(&update, window), 0xffff);
+        update[sum..sum + 2].copy_from_slice(&changed.to_be_bytes());
+        update[window..window + 2].fill(0xff);
+        update
+    };
     vec![
         ("tcp-syn-listen", syn(80, 7).into()),
         ("tcp-syn-undeclared", closed().undeclared()),
@@ -261,9 +271,10 @@ fn tcp_rows() -> Vec<(&'static str, Case)> {
         ("tcp-syn-repeated", Case::from(syn(80, 7)).after(syn(80, 7))),
         ("tcp-syn-again", Case::from(syn(80, 8)).after(syn(80, 7))),
         ("tcp-syn-ack", seg(TcpFlags::SYN | TcpFlags::ACK, &[]).into()),
-        ("tcp-ack", seg(TcpFlags::ACK, &[]).into()),
+        ("tcp-ack", ack().into()),
         ("tcp-data", data().into()),
         ("tcp-data-repeated", Case::from(data()).after(data())),
+        ("tcp-window-update", Case::from(window_update).after(ack())),
         ("tcp-data-closed", segment((40_000, 8080), (7, 9), TcpFlags::ACK, b"x").into()),
         ("tcp-fin", seg(TcpFlags::FIN | TcpFlags::ACK, &[]).into()),
         ("tcp-rst", seg(TcpFlags::RST, &[]).into()),

@@ -4,8 +4,8 @@
 //! sleeping guest turned out to owe an answer that we can give, or when a limit says so. Limits, in
 //! this order of trial:
 //!
-//! 1. A repeated segment (same addresses, ports, sequence, acknowledgement, length and flags) is held
-//!    once: the first copy of a segment, the newest copy of a SYN, in the place of the first.
+//! 1. A repeated segment (same addresses, ports, sequence, acknowledgement, length, flags and window) is
+//!    held once: the first copy of a segment, the newest copy of a SYN, in the place of the first.
 //! 2. Flooded frames: a ring of `Limits.flooded_ring`, the newest kept.
 //! 3. One flow: at most half of the guest's frames. Flows share a counter by chance (their hash), never by
 //!    a stranger's choice; flows that do share the limit.

@@ -22,7 +22,8 @@ fn hold_limits(frames: usize, bytes: usize) -> HoldLimits {
 
 fn segment(seq: u32, flags: u8) -> Twin {
     let ip = |n| IpAddr::from([192, 0, 2, n]);
-    Twin { source: ip(1), destination: ip(11), ports: (40_000, 80), seq, ack: 0, len: 0, flags }
+    let ports = (40_000, 80);
+    Twin { source: ip(1), destination: ip(11), ports, seq, ack: 0, len: 0, window: 0, flags }
 }
 
 /// One guest's buffer and everything around it.
