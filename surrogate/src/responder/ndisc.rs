@@ -34,9 +34,11 @@ pub fn reply_for(
     if !identity.holds(IpAddr::V6(target)) || frame.src == identity.mac {
         return None;
     }
-    // The group of the target, or the target itself; to another station's MAC it is not for us.
-    let to_group = ip.dst == solicited_node(target) && frame.dst == multicast_mac(ip.dst);
-    let to_guest = frame.dst == identity.mac && (ip.dst == target || ip.dst == solicited_node(target));
+    // The group of the target, or the guest by any of its addresses, which RFC 4861 7.1.1 leaves to the
+    // asker; to another station's MAC it is not for us.
+    let in_group = ip.dst == solicited_node(target);
+    let to_group = in_group && frame.dst == multicast_mac(ip.dst);
+    let to_guest = frame.dst == identity.mac && (in_group || identity.holds(IpAddr::V6(ip.dst)));
     // "The same nonce: looped back" (RFC 7527 4.2); a source of ours: not a neighbour's question.
     let our_own = solicitation.nonce == Some(barrier::NONCE) || identity.holds(IpAddr::V6(ip.src));
     if !(to_group || to_guest) || our_own {
@@ -131,6 +133,7 @@ const FIXED: usize = 24;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guest::identity::InterfaceAddress;
     use crate::responder::testing::{
         GUEST, GUEST_V6, PEER, PEER_V6, TO_GUEST, answer, guest, icmpv6_frame, read, solicitation,
         solicitation_from_peer, v6_header,
@@ -193,6 +196,19 @@ mod tests {
         let to_group = reply_to(&guest(), &solicitation_from_peer()).unwrap();
         assert_eq!((reply.to, reply.dst), (to_group.to, to_group.dst));
         assert_eq!(reply.advertisement, to_group.advertisement);
+    }
+
+    #[test]
+    fn a_unicast_probe_may_go_to_another_address_of_the_guest_than_it_asks_for() {
+        let mut identity = guest();
+        let link_local = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x11);
+        identity.addresses.push(InterfaceAddress { address: link_local.into(), prefix_len: 64 });
+        let probe = solicitation(PEER_V6, link_local, GUEST_V6, &[]);
+        assert_eq!(
+            reply_to(&identity, &probe).map(|reply| (reply.src, reply.dst)),
+            Some((GUEST_V6, PEER_V6))
+        );
+        assert!(reply_to(&guest(), &probe).is_none(), "an address that it has not");
     }
 
     #[test]
