@@ -241,12 +241,16 @@ impl Engine {
             Responder::Unreachable => Some(Limited::Errors),
             Responder::Neighbour | Responder::Reset => None,
         };
+        let max = self.limits.mtu + ENVELOPE;
+        // Before it is counted against a limit: it may be tried again when there is room.
+        if limit.is_some() && !self.outbox.has_room(max) {
+            return Verdict::Drop(DropReason::OutputFull);
+        }
         if let (Some(what), Some((from, _))) = (limit, packet.addresses())
             && !self.limiter.allow(now, what, identity.nic.0, from)
         {
             return Verdict::Drop(DropReason::RateLimited);
         }
-        let max = self.limits.mtu + ENVELOPE;
         let written =
             self.outbox.push(Way::Transmit(identity.port), (place, identity.nic), max, |out| match by {
                 Responder::Neighbour | Responder::Echo => responder::reply_for(identity, frame, packet, out),
@@ -267,6 +271,10 @@ impl Engine {
     /// Defends an address with an announcement, or says that it may not be defended now and that the guest has
     /// to decide (`None`). The control side learns of both.
     pub(super) fn defend(&mut self, now: Instant, place: Place, address: IpAddr, by: Mac) -> Option<Verdict> {
+        // A defence that cannot be said is none.
+        if !self.outbox.has_room(ANNOUNCEMENT) {
+            return Some(Verdict::Drop(DropReason::OutputFull));
+        }
         let nic = self.nics.get_mut(place as usize)?.as_mut()?;
         let defended = nic.defend(now, address);
         if nic.told.first(if defended { Once::Defended } else { Once::Conflict }) {

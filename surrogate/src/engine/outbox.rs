@@ -92,6 +92,12 @@ impl Outbox {
         Ok(Some(wrote))
     }
 
+    /// Whether a frame of at most `max` bytes finds room.
+    #[must_use]
+    pub(super) fn has_room(&self, max: usize) -> bool {
+        self.room(max).is_some()
+    }
+
     /// The bytes of the frame that was queued last.
     #[must_use]
     pub(super) fn newest(&self) -> &[u8] {

@@ -91,6 +91,40 @@ fn a_full_outbox_interrupts_the_late_answers_and_they_go_on_when_there_is_room()
 }
 
 #[test]
+fn what_finds_the_outbox_full_has_used_up_no_limit() {
+    let small = surrogate::engine::Limits { outbox_bytes: 1550, ..limits() };
+    let mut s = Scenario::with_limits(small, &[GUEST.identity()]);
+    s.mode(1, FENCE).mode(1, FENCE_FLOODED);
+    // Two errors a second may be sent, and an address is defended once.
+    for port in [9998, 9999] {
+        assert_eq!(s.verdict(&datagram((1, port), b"x")), Some(Verdict::Hold));
+    }
+    for n in 0..20 {
+        assert_eq!(s.verdict(&echo(GUEST.v4().into(), &[n; 1456])), Some(Verdict::Hold));
+    }
+    let to_all = between(surrogate_wire::Mac::BROADCAST, THIEF.mac());
+    let claim = arp(to_all, arp_op::REQUEST, THIEF.mac(), GUEST.v4(), GUEST.v4());
+    assert_eq!(s.verdict(&claim), Some(Verdict::Hold));
+    s.outputs();
+    s.mode(1, Mode::Answer);
+    let (mut said, mut notices) = (0, Vec::new());
+    for _ in 0..40 {
+        for out in s.outputs() {
+            match out {
+                Out::Notify(notice) => notices.push(notice),
+                _ => said += 1,
+            }
+        }
+        s.at_ms(0);
+    }
+    assert_eq!((said, s.counters().reclassified, s.counters().holding), (23, 23, 0));
+    assert!(
+        matches!(notices[..], [Notice::ModeSet { .. }, Notice::Conflict { defended: true, .. }]),
+        "{notices:?}"
+    );
+}
+
+#[test]
 fn an_interrupted_review_is_broken_off_when_the_guest_may_run() {
     let small = surrogate::engine::Limits { outbox_bytes: 1600, ..limits() };
     let mut s = Scenario::with_limits(small, &[GUEST.identity()]);
