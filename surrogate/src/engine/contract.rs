@@ -52,9 +52,8 @@ pub enum Command {
         nic: NicId,
     },
     /// Change a NIC's mode. Ignored if `epoch` is older than the NIC's. Answered by
-    /// [`Notice::ModeSet`]. Entering `Answer` classifies what was held anew; entering `Fence`
-    /// grants the hold buffer. `Replay { released: true }` for a NIC that passes in this epoch already
-    /// changes nothing and is answered by [`Notice::Settled`].
+    /// [`Notice::ModeSet`]. Entering `Answer` classifies what was held anew. `Replay { released: true }`
+    /// for a NIC that passes in this epoch already changes nothing and is answered by [`Notice::Settled`].
     SetMode {
         /// Which.
         nic: NicId,

@@ -1,5 +1,6 @@
 //! What time brings: frames grow too old, a refused delivery is tried again, a quiet NIC passes, an
-//! interrupted review goes on, a frame in the guest's own name is believed after all. One pass over the NICs whenever the earliest of these is due.
+//! interrupted review goes on, a frame in the guest's own name is believed after all. One pass over the
+//! NICs whenever the earliest of these is due.
 
 use super::Engine;
 use super::contract::Mode;

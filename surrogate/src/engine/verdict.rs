@@ -78,7 +78,7 @@ pub enum DropReason {
     GuestGone,
     /// The queue of our own answers is full.
     OutputFull,
-    /// A UDP echo from a port that would answer again, or from another sleeper.
+    /// A UDP echo from a port that would answer again.
     EchoLoop,
     /// A frame from the guest's own MAC: it is never answered.
     OwnFrame,

@@ -4,8 +4,9 @@
 //! and priority the answer mirrors), the [`Packet`] in it, and a [`FrameBuf`] that the answer is
 //! written into; `None` where a real host would stay silent. They read no clock and keep nothing:
 //! whether it is the time to speak at all, rate limits, and frames of the guest's own MAC are the
-//! engine's to decide. No answer is longer than what it answers, save for padding and the quoting
-//! errors of [`mod@unreachable`]; a request that fits the MTU has an answer that does.
+//! engine's to decide. No answer is longer than what it answers, save for padding, the option of
+//! an advertisement and the quoting errors of [`mod@unreachable`]; a request that fits the MTU has an
+//! answer that does.
 //!
 //! [`reply_for`] asks those whose answer follows from the identity alone; [`tcp_reset`] and
 //! [`mod@unreachable`] speak for closed ports, which is a matter of policy.
