@@ -7,7 +7,7 @@ use std::time::Duration;
 use surrogate_house::capture::Sender;
 use surrogate_house::clients::{Pinging, curl};
 use surrogate_house::deadline::{pause, timed};
-use surrogate_house::lab::{LISTEN, Lab};
+use surrogate_house::lab::{LISTEN, Lab, bridge_state};
 use surrogate_house::until;
 use surrogate_wire::Mac;
 
@@ -84,6 +84,40 @@ fn a_guest_on_an_isolated_port_is_not_put_to_sleep_and_the_reason_is_told() {
     assert!(!lab.guest().is_frozen());
     lab.network.hypervisor.bridge("link set dev web1 isolated off");
     lab.daemon.sleep("web1");
+}
+
+#[test]
+fn a_guest_that_somebody_else_stops_is_not_stood_in_for_where_its_port_forbids_it() {
+    let mut lab = Lab::one_guest();
+    let before = bridge_state(&lab.network.hypervisor);
+    // Whether the daemon sees it happen or finds it so when it starts.
+    for (flag, found_at_start) in [("locked", false), ("isolated", false), ("locked", true)] {
+        let set = |lab: &Lab, on| lab.network.hypervisor.bridge(&format!("link set dev web1 {flag} {on}"));
+        set(&lab, "on");
+        if found_at_start {
+            lab.daemon.stop();
+            lab.guest().freeze();
+            lab.daemon.launch(&lab.network.hypervisor);
+        } else {
+            lab.guest().freeze();
+        }
+        let events = lab.daemon.events();
+        let told = events.wait("web1", "unmanaged", PATIENCE).detail;
+        assert!(told.contains(flag), "{told}");
+        assert!(events.all().iter().all(|event| event.kind != "steered"), "{:?}", events.all());
+        let status = lab.daemon.status("web1");
+        assert_eq!((&status["state"], &status["why"]), (&"unmanaged".into(), &told.into()), "{status}");
+        set(&lab, "off");
+        until("it to be stood in for", PATIENCE, || lab.daemon.state("web1") == "asleep");
+        lab.guest().thaw();
+        until("it to be awake", PATIENCE, || lab.daemon.state("web1") == "awake");
+        lab.daemon.stop();
+        lab.daemon.launch(&lab.network.hypervisor);
+        until("it to be known", PATIENCE, || lab.daemon.state("web1") == "awake");
+    }
+    let ours = |fact: &String| fact.contains("\"sgt");
+    let state = |facts: Vec<String>| facts.into_iter().filter(|fact| !ours(fact)).collect::<Vec<_>>();
+    assert_eq!(state(bridge_state(&lab.network.hypervisor)), state(before));
 }
 
 #[test]

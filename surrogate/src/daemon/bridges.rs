@@ -75,6 +75,7 @@ impl Control {
             }
         }
         orders::port_appeared(self, &link);
+        self.port_changed(&link);
     }
 
     /// Our port seems to be off its bridge, or down: its thread does not notice, it only hears nothing any more.

@@ -1,7 +1,6 @@
 //! What operators ask: looked up, checked, and begun here; ended where the cycle ends.
 
 use core::time::Duration;
-use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
@@ -152,20 +151,7 @@ pub(super) fn sleep_checked(
         return refuse(control, at, RefusalCode::Conflict, why, reply);
     }
     // Its ports are looked at last: a bridge says what the hypervisor does not know.
-    let ports: Vec<_> =
-        guest.nics.iter().map(|n| (n.bridge_name.clone(), n.port.clone(), n.vlan, n.mac)).collect();
-    let (steering, outbox) = (Arc::clone(&control.steering), control.outbox.clone());
-    tokio::spawn(async move {
-        let mut why = None;
-        for (bridge, port, vlan, mac) in ports {
-            let refused = match port {
-                Some(port) => steering.check_port(&bridge, &port, vlan).await.err().map(|e| e.to_string()),
-                None => Some(format!("the port of its NIC {mac} on {bridge} is not known")),
-            };
-            why = why.or(refused);
-        }
-        let _ = outbox.send(Message::PortsChecked { guest: at, why, depth, reply });
-    });
+    control.check_ports(at, false, move |why| Message::PortsChecked { guest: at, why, depth, reply });
 }
 
 /// The guest's ports were looked at too.

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::engine::Notice;
 use crate::guest::identity::NicId;
 use crate::guest::lifecycle::State;
+use crate::hypervisor::Power;
 use crate::io::clock;
 use crate::io::driver::DriverNotice;
 use crate::io::journal::Journal;
@@ -118,6 +119,10 @@ impl Control {
             Message::PortsChecked { guest, why, depth, reply } => {
                 commands::ports_checked(self, guest, why, depth, reply);
             }
+            Message::Checked { guest, report, why, was_unfit } => {
+                self.take_check(guest, &report, why);
+                self.learned(guest, &report, was_unfit);
+            }
             Message::Statistics { guest, result } => idle::handle(self, guest, result),
             Message::PutBack { guest: at } => {
                 if let Some(guest) = self.guests.get_mut(at) {
@@ -161,8 +166,16 @@ impl Control {
                 // Ports are found; the order itself goes on in the engine.
                 return orders::attached(self, at, ticket, &ports);
             }
+            Ok(Outcome::Report(report)) if self.must_check(at, &report) => {
+                let saved = report.power == Power::Saved;
+                return self.check_ports(at, saved, move |why| Message::Done {
+                    guest: at,
+                    ticket,
+                    result: Ok(Outcome::Checked(report, why)),
+                });
+            }
             Ok(outcome) => {
-                self.take_outcome(at, ticket, outcome);
+                self.take_outcome(at, outcome);
                 Ok(())
             }
             Err(why) => Err(why),
@@ -176,10 +189,14 @@ impl Control {
         }
     }
 
-    fn take_outcome(&mut self, at: usize, _ticket: u64, outcome: Outcome) {
+    fn take_outcome(&mut self, at: usize, outcome: Outcome) {
         match outcome {
+            Outcome::Checked(report, why) => {
+                self.take_check(at, &report, why);
+                self.take_outcome(at, Outcome::Report(report));
+            }
+            // What it tells of NICs was taken when it came.
             Outcome::Report(report) => {
-                self.take_report(at, &report);
                 if let Some(guest) = self.guests.get_mut(at) {
                     guest.known = true;
                     guest.cycle.handle_inspected(clock::now(), report.power, &mut self.host);

@@ -30,6 +30,8 @@ pub(super) struct Guest {
     pub inheritance: Inheritance,
     /// Why we cannot stand in for it, if so.
     pub unfit: Option<String>,
+    /// Why its ports keep us from standing in for it now that somebody else stopped it, if so.
+    pub barred: Option<String>,
     /// Why it is not asleep, or what failed last.
     pub why: Option<String>,
     pub awaiting: Option<Awaiting>,
@@ -140,6 +142,7 @@ impl Guest {
             known: false,
             inheritance: Inheritance::Unseen,
             unfit: Some("its hypervisor has not told of it yet".to_owned()),
+            barred: None,
             why: None,
             awaiting: None,
             anew: false,

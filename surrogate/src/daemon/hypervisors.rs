@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::control::Control;
 use super::guest::Inheritance;
 use super::messages::{Message, Then};
+use super::ports::sleeps;
 use super::{calls, commands, idle};
 use crate::engine::Command;
-use crate::hypervisor::{GuestReport, Hypervisor, HypervisorError, HypervisorEvent, PauseReason, Power};
+use crate::hypervisor::{GuestReport, Hypervisor, HypervisorError, HypervisorEvent, Power};
 use crate::io::clock;
 use crate::io::driver::DriverCommand;
 use crate::time::Duration;
@@ -129,7 +130,20 @@ impl Control {
     /// Takes a report as the first or newest word about a guest.
     pub(super) fn learn(&mut self, at: usize, report: &GuestReport) {
         let was_unfit = self.guests.get(at).is_some_and(|guest| guest.unfit.is_some());
-        self.take_report(at, report);
+        if self.must_check(at, report) {
+            let (saved, report) = (report.power == Power::Saved, report.clone());
+            return self.check_ports(at, saved, move |why| Message::Checked {
+                guest: at,
+                report,
+                why,
+                was_unfit,
+            });
+        }
+        self.learned(at, report, was_unfit);
+    }
+
+    /// The same, once nothing is left to be looked at.
+    pub(super) fn learned(&mut self, at: usize, report: &GuestReport, was_unfit: bool) {
         let Some(guest) = self.guests.get_mut(at) else { return };
         if guest.known {
             let (now, facts) = (clock::now(), *guest.cycle.facts());
@@ -142,8 +156,7 @@ impl Control {
             self.settle(at);
             return idle::start(self, at);
         }
-        let sleeps =
-            matches!(report.power, Power::Saved | Power::Paused(PauseReason::User | PauseReason::Restored));
+        let sleeps = sleeps(report.power);
         if sleeps && guest.unfit.is_some() {
             // What was recorded of it stands until it can be acted on: when its bridge is served, or it runs.
             return;
@@ -185,6 +198,9 @@ impl Control {
             });
             return guest.cycle.set_fit(false);
         }
+        if report.power == Power::Running {
+            guest.barred = None;
+        }
         let (before, unaddressed_before) = (guest.unfit.clone(), guest.unaddressed());
         let had: Vec<_> = guest.nics.iter().map(|n| (n.id, n.bridge)).collect();
         guest.refresh(report, |name| bridges.iter().position(|b| b == name), &mut self.next_nic);
@@ -195,7 +211,7 @@ impl Control {
                 let side = self.bridges.get(n.bridge)?;
                 side.why.clone()
             });
-            guest.unfit = bridgeless;
+            guest.unfit = bridgeless.or_else(|| guest.barred.clone());
         }
         guest.cycle.set_fit(guest.unfit.is_none());
         if let (Some(why), true) = (&guest.unfit, guest.unfit != before) {

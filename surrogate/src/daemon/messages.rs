@@ -36,6 +36,8 @@ pub(super) enum Message {
         depth: Depth,
         reply: Option<oneshot::Sender<Result<Transition, Refusal>>>,
     },
+    /// The ports of a guest that somebody else stopped were looked at, before `report` counts.
+    Checked { guest: usize, report: GuestReport, why: Option<String>, was_unfit: bool },
     /// Figures for the idleness rule.
     Statistics { guest: usize, result: Result<Statistics, HypervisorError> },
     /// What a daemon before us changed for a guest is put back, as far as it could be.
@@ -55,6 +57,8 @@ pub(super) enum Outcome {
     Plain,
     /// The hypervisor was asked, or its answer is news.
     Report(GuestReport),
+    /// The same, and why the guest's ports keep us from standing in for it, if so.
+    Checked(GuestReport, Option<String>),
     /// The multicast groups that each NIC's port had joined.
     Groups(Vec<(NicId, Vec<IpAddr>)>),
     /// The guest's own ports, for deliveries.

@@ -9,6 +9,7 @@
 //! - [`hypervisors`], [`bridges`]: what comes from either, and what is known then
 //! - [`guest`]: what is kept of one guest
 //! - [`orders`]: how each order of a lifecycle is performed
+//! - [`ports`]: whether a guest's ports let us stand in for it
 //! - [`calls`]: hypervisor calls, each on a thread of its own
 //! - [`reports`]: lifecycle reports as events, and answers to those who wait for a command
 //! - [`commands`]: what operators ask
@@ -23,6 +24,7 @@ mod hypervisors;
 mod idle;
 mod messages;
 mod orders;
+mod ports;
 mod reports;
 mod start;
 
