@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use surrogate_house::capture::{Capture, retransmissions};
+use surrogate_house::capture::{ACK, Capture, Frame, SYN, retransmissions};
 use surrogate_house::clients::{Echo, Pinging, arping, curl, ping};
 use surrogate_house::deadline::timed;
 use surrogate_house::events::Events;
@@ -15,6 +15,9 @@ use surrogate_house::lab::{LISTEN, Lab};
 use surrogate_house::{Config, Daemon, Network, VirtualLab, until};
 
 const PATIENCE: Duration = Duration::from_secs(15);
+/// Between two pings of a few, and of those that go on all the while.
+const PING_EVERY: Duration = Duration::from_millis(50);
+const PING_ON_EVERY: Duration = Duration::from_millis(20);
 /// A SYN that is not answered is sent again after this long (RFC 6298 2.1); a wake from disk may take longer.
 const FIRST_RETRY: Duration = Duration::from_millis(950);
 
@@ -37,6 +40,7 @@ pub(crate) fn with_namespaces() -> ExitCode {
         page: guest.page(),
         evidence: &processes,
         wake_within: Duration::from_millis(900),
+        explained: false,
         failed: 0,
     };
     show.scene();
@@ -71,6 +75,7 @@ pub(crate) fn with_a_machine() -> ExitCode {
         page: machine.page(),
         evidence: &domain,
         wake_within: Duration::from_secs(5),
+        explained: false,
         failed: 0,
     };
     show.scene();
@@ -90,6 +95,8 @@ struct Show<'a> {
     page: String,
     evidence: &'a dyn Fn() -> String,
     wake_within: Duration,
+    /// The words of a timeline have been explained.
+    explained: bool,
     failed: u32,
 }
 
@@ -104,7 +111,8 @@ impl Show<'_> {
     fn a_night_of(&mut self, depth: &str) {
         heading(&format!("{} goes to sleep (depth: {depth})", self.name));
         let client = &self.network.c1;
-        let pinging = Pinging::start(&self.network.c2, self.v4, Duration::from_millis(20));
+        command(&format!("{} &", ping_line(self.v4, PING_ON_EVERY)));
+        let pinging = Pinging::start(&self.network.c2, self.v4, PING_ON_EVERY);
         let mut session = Echo::open(client, self.v4, PATIENCE).expect("a TCP session with the awake guest");
         session.say("hello").expect("an echo from the awake guest");
         let seen = self.events.last();
@@ -115,21 +123,21 @@ impl Show<'_> {
         self.timeline(seen, "asleep");
 
         heading("while it sleeps, the network sees no difference");
-        command(&format!("ping -c 10 {}", self.v4));
-        let pings = ping(client, self.v4, 10, Duration::from_millis(50));
+        command(&format!("{}        (ended after 10)", ping_line(self.v4, PING_EVERY)));
+        let pings = ping(client, self.v4, 10, PING_EVERY);
         self.claim(
             &format!("{} of {} pings answered", pings.received, pings.sent),
             pings.all_answered(),
             round_trip(&pings.text),
         );
-        command(&format!("ping -c 10 {}", self.v6));
-        let pings = ping(client, self.v6, 10, Duration::from_millis(50));
+        command(&format!("{}        (ended after 10)", ping_line(self.v6, PING_EVERY)));
+        let pings = ping(client, self.v6, 10, PING_EVERY);
         self.claim(
             &format!("{} of {} pings answered over IPv6", pings.received, pings.sent),
             pings.all_answered(),
             round_trip(&pings.text),
         );
-        command(&format!("arping -c 3 {}", self.v4));
+        command(&format!("arping -c 3 -I eth0 {}", self.v4));
         let (answers, text) = arping(client, self.v4, 3);
         let mac = text.split(['[', ']']).nth(1).unwrap_or_default();
         self.claim(
@@ -154,11 +162,25 @@ impl Show<'_> {
             "",
         );
         self.timeline(seen, "awake");
-        let again = retransmissions(&capture.stop()).len();
+        let frames = capture.stop();
+        if let Some((answered, page)) = seen_by_the_client(&frames, self.v4) {
+            let (answered, page) = (milliseconds(answered), milliseconds(page));
+            say(&format!(
+                "the client had a SYN-ACK {answered} after its first SYN, and the page after {page}"
+            ));
+        }
+        if depth == "save" {
+            say(
+                "(from resumed on that is the guest's own time: QEMU translates its code anew after a restore)",
+            );
+        }
+        let again = retransmissions(&frames).len();
+        let segments = if again == 1 { "1 segment" } else { &format!("{again} segments") };
         if took < FIRST_RETRY {
-            self.claim(&format!("{again} segments had to be sent again"), again == 0, "");
+            self.claim(&format!("{segments} had to be sent again"), again == 0, "");
         } else {
-            say(&format!("{again} segments were sent again while it was restored; each is held once"));
+            let were = if again == 1 { "was" } else { "were" };
+            say(&format!("{segments} {were} sent again while it was restored; each is held once"));
         }
         self.claim("it is awake", self.daemon.state(self.name) == "awake", &(self.evidence)());
         let (said, took) = timed(|| session.say("are you still there?"));
@@ -183,8 +205,11 @@ impl Show<'_> {
         let asleep = self.daemon.state(self.name) == "asleep" && self.daemon.state(&other.name) == "asleep";
         self.claim("both sleep", asleep, "");
         let seen = self.events.last();
+        command(&format!("surrogate wake {}", other.name));
+        print!("{}", self.daemon.cli(&["wake", &other.name]).output);
+        let awake = self.daemon.state(&other.name) == "awake";
+        self.claim("that one is awake, the other sleeps", awake, &self.daemon.state(self.name));
         command(&format!("curl http://{}/        (from {})", self.v4, other.name));
-        self.daemon.wake(&other.name);
         let page = curl(&other.namespace, self.v4);
         let came = page.as_ref().is_ok_and(|page| page.body == self.page);
         self.claim(
@@ -257,8 +282,17 @@ impl Show<'_> {
                 "      {:>5} ms  {:<10} {}",
                 event.unix_ms.saturating_sub(began),
                 event.kind,
-                event.detail
+                if event.kind == "drained" {
+                    "what was queued at its port has reached it"
+                } else {
+                    &event.detail
+                }
             );
+        }
+        if last == "awake" && !self.explained {
+            self.explained = true;
+            say("(awake: it has all that was held, and nothing more came to us for 20 ms;");
+            say(" overtaken: was on its way to us when forwarding was given back; it got that too)");
         }
     }
 
@@ -284,6 +318,21 @@ fn say(text: &str) {
 
 fn command(text: &str) {
     println!("   $  {text}");
+}
+
+/// How [`ping`] and [`Pinging`] call it.
+fn ping_line(address: IpAddr, every: Duration) -> String {
+    format!("ping -n -i {} {address}", every.as_secs_f64())
+}
+
+/// How long after the first SYN to port 80 of `guest` its SYN-ACK came, and its first data.
+fn seen_by_the_client(frames: &[Frame], guest: IpAddr) -> Option<(Duration, Duration)> {
+    let segments = || frames.iter().filter_map(|frame| Some((frame.at, frame.segment()?)));
+    let (asked, _) = segments().find(|(_, s)| s.to == (guest, 80) && s.flags & SYN != 0)?;
+    let mut said = segments().filter(|(_, s)| s.from == (guest, 80));
+    let (answered, _) = said.clone().find(|(_, s)| s.flags & (SYN | ACK) == SYN | ACK)?;
+    let (page, _) = said.find(|(_, s)| s.length > 0)?;
+    Some((answered.checked_sub(asked)?, page.checked_sub(asked)?))
 }
 
 fn milliseconds(duration: Duration) -> String {
