@@ -99,6 +99,23 @@ fn a_good_file_is_ok_and_a_bad_one_says_every_line() {
 }
 
 #[test]
+fn a_file_that_gives_nothing_to_do_is_ok_and_says_so() {
+    let place = Place::new();
+    for (text, missing) in
+        [("", "no [[bridge]] and no [[guest]]"), ("[[bridge]]\nname = \"br0\"\n", "no [[guest]]")]
+    {
+        std::fs::write(place.config(), text).unwrap();
+        for line in ["check", "check --json"] {
+            let output = place.run(line);
+            assert_eq!(code(&output), 0, "{output:?}");
+            let said = format!("surrogate: {}: {missing}: there is nothing to do", place.config().display());
+            assert_eq!(error_line(&output), said);
+        }
+    }
+    assert_eq!(Place::new().run("check").stderr, b"");
+}
+
+#[test]
 fn wrong_usage_is_2_and_no_daemon_is_3() {
     let place = Place::new();
     for (line, mistake) in [
@@ -221,7 +238,11 @@ fn replay_says_what_would_have_woken_whom_and_when() {
 fn replay_says_who_is_left_out_for_want_of_a_mac() {
     let place = Place::new();
     let text = std::fs::read_to_string(place.config()).unwrap();
-    std::fs::write(place.config(), text + "[[guest]]\nname = \"web2\"\nhypervisor = \"lab\"\n").unwrap();
+    std::fs::write(
+        place.config(),
+        text + "[[guest]]\nname = \"web2\"\nhypervisor = \"lab\"\naddresses = [\"192.0.2.12/24\"]\n",
+    )
+    .unwrap();
     let output = place.run(&format!("replay {}", fixture("echo/ping.pcap")));
     assert_eq!(code(&output), 0, "{output:?}");
     let said = "surrogate: web2: left out, as the configuration does not give its `mac`";

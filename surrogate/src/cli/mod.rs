@@ -141,6 +141,9 @@ fn run(config: &Path, log_format: LogFormat) -> Result<(), Failure> {
 
 fn check(file: &Path, json: bool) -> Result<(), Failure> {
     let config = Config::load(file)?;
+    if let Some(missing) = nothing_to_do(&config) {
+        eprintln!("surrogate: {}: {missing}: there is nothing to do", file.display());
+    }
     let counts = [
         (config.bridges.len(), "bridge"),
         (config.hypervisors.len(), "hypervisor"),
@@ -156,6 +159,16 @@ fn check(file: &Path, json: bool) -> Result<(), Failure> {
         output::line(format_args!("{}: ok: {counts}", file.display()))?;
     }
     Ok(())
+}
+
+/// What is missing in a configuration by which no guest is ever put to sleep.
+const fn nothing_to_do(config: &Config) -> Option<&'static str> {
+    match (config.bridges.is_empty(), config.guests.is_empty()) {
+        (true, true) => Some("no [[bridge]] and no [[guest]]"),
+        (true, false) => Some("no [[bridge]]"),
+        (false, true) => Some("no [[guest]]"),
+        (false, false) => None,
+    }
 }
 
 fn runtime(builder: &mut Builder) -> Result<Runtime, Failure> {

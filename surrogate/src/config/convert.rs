@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use super::error::Problem;
 use super::file::{DaemonSection, File, GuestSection, HypervisorSection, NicSection, PolicyKeys};
-use super::reader::{At, nearest};
+use super::reader::{At, Tables, nearest};
 use super::value::{Kind, Transport};
 use super::{
     Bridge, Config, Daemon, Guest, GuestPolicy, HypervisorConfig, HypervisorKind, Nic, WakeBudget, WakeLimit,
@@ -25,7 +25,12 @@ pub(super) fn convert(file: File, problems: &mut Vec<Problem>) -> Config {
     let bridges = checks.bridges(file.bridges);
     let hypervisors = checks.hypervisors(file.hypervisors);
     let guests = checks.guests(file.guests, &file.defaults, &bridges, &hypervisors);
-    Config { daemon: daemon(file.daemon), bridges, hypervisors, guests }
+    Config {
+        daemon: daemon(file.daemon),
+        bridges: bridges.list.into_iter().map(|(_, bridge)| bridge).collect(),
+        hypervisors: hypervisors.list.into_iter().filter_map(|(_, hypervisor)| hypervisor).collect(),
+        guests,
+    }
 }
 
 fn daemon(section: DaemonSection) -> Daemon {
@@ -47,8 +52,8 @@ fn daemon(section: DaemonSection) -> Daemon {
 /// What was seen so far, to find what stands twice.
 struct Checks<'p> {
     problems: &'p mut Vec<Problem>,
-    /// Whose each MAC is.
-    macs: HashMap<Mac, String>,
+    /// Whose each MAC is, and where that is written.
+    macs: HashMap<Mac, (String, Range<usize>)>,
     addresses: Vec<Taken>,
 }
 
@@ -58,6 +63,26 @@ struct Taken {
     bridge: Option<String>,
     vlan: Option<u16>,
     guest: String,
+    /// Where it is written.
+    span: Range<usize>,
+}
+
+/// What can be referred to by name.
+struct Named<T> {
+    /// Each with the name and where that is written.
+    list: Vec<(At<String>, T)>,
+    /// Whether no other name can have been meant to stand there.
+    whole: bool,
+}
+
+impl<T> Named<T> {
+    fn find(&self, name: &str) -> Option<&(At<String>, T)> {
+        self.list.iter().find(|(known, _)| known.value == name)
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> + Clone {
+        self.list.iter().map(|(name, _)| name.value.as_str())
+    }
 }
 
 impl Checks<'_> {
@@ -65,24 +90,28 @@ impl Checks<'_> {
         self.problems.push(Problem::new(span, what));
     }
 
-    fn bridges(&mut self, sections: Vec<At<Option<At<String>>>>) -> Vec<Bridge> {
-        let mut bridges: Vec<Bridge> = Vec::new();
-        for section in sections {
-            let Some(name) = section.value else { continue };
-            if bridges.iter().any(|bridge| bridge.name == name.value) {
-                self.wrong(&name.span, format!("there are two [[bridge]] named \"{}\"", name.value));
-            } else {
-                bridges.push(Bridge { name: name.value });
+    fn again(&mut self, span: &Range<usize>, first: &Range<usize>, what: String) {
+        self.problems.push(Problem::again(span, first, what));
+    }
+
+    fn bridges(&mut self, sections: Tables<Option<At<String>>>) -> Named<Bridge> {
+        let mut bridges = Named { list: Vec::new(), whole: sections.whole };
+        for section in sections.list {
+            match section.value {
+                Some(name) => {
+                    let bridge = Bridge { name: name.value.clone() };
+                    self.add(&mut bridges, "[[bridge]]", name, bridge);
+                }
+                None => bridges.whole = false,
             }
         }
         bridges
     }
 
-    fn hypervisors(&mut self, sections: Vec<At<HypervisorSection>>) -> Vec<HypervisorConfig> {
-        let mut hypervisors: Vec<HypervisorConfig> = Vec::new();
-        for At { value: HypervisorSection { name, kind, uri, delay }, .. } in sections {
-            let (Some(name), Some(kind)) = (name, kind) else { continue };
-            let kind = match (kind.value, uri, delay) {
+    fn hypervisors(&mut self, sections: Tables<HypervisorSection>) -> Named<Option<HypervisorConfig>> {
+        let mut hypervisors = Named { list: Vec::new(), whole: sections.whole };
+        for At { value: HypervisorSection { name, kind, uri, delay }, .. } in sections.list {
+            let kind = kind.map(|kind| match (kind.value, uri, delay) {
                 (Kind::Libvirt, uri, delay) => {
                     if let Some(delay) = delay {
                         self.wrong(&delay.span, "`delay` is only for kind = \"netns\"");
@@ -96,33 +125,54 @@ impl Checks<'_> {
                     }
                     HypervisorKind::Netns { delay: delay.map_or(Duration::ZERO, |at| at.value) }
                 }
-            };
-            if hypervisors.iter().any(|known| known.name == name.value) {
-                self.wrong(&name.span, format!("there are two [[hypervisor]] named \"{}\"", name.value));
-            } else {
-                hypervisors.push(HypervisorConfig { name: name.value, kind });
+            });
+            match name {
+                Some(name) => {
+                    let hypervisor = kind.map(|kind| HypervisorConfig { name: name.value.clone(), kind });
+                    self.add(&mut hypervisors, "[[hypervisor]]", name, hypervisor);
+                }
+                None => hypervisors.whole = false,
             }
         }
         hypervisors
     }
 
+    /// Adds what is named `name`, unless there is one already.
+    fn add<T>(&mut self, all: &mut Named<T>, header: &str, name: At<String>, new: T) {
+        match all.find(&name.value) {
+            Some((first, _)) => {
+                let what = format!("there are two {header} named \"{}\"", name.value);
+                self.again(&name.span, &first.span, what);
+            }
+            None => all.list.push((name, new)),
+        }
+    }
+
+    /// Says that nothing of that name is there, unless it may be one that could not be read.
+    fn unknown<T>(&mut self, header: &str, name: &At<String>, known: &Named<T>) {
+        if known.whole {
+            let hint = meant(&name.value, known.names());
+            self.wrong(&name.span, format!("there is no {header} named \"{}\"{hint}", name.value));
+        }
+    }
+
     fn guests(
         &mut self,
-        sections: Vec<At<GuestSection>>,
+        sections: Tables<GuestSection>,
         defaults: &PolicyKeys,
-        bridges: &[Bridge],
-        hypervisors: &[HypervisorConfig],
+        bridges: &Named<Bridge>,
+        hypervisors: &Named<Option<HypervisorConfig>>,
     ) -> Vec<Guest> {
         let mut guests: Vec<Guest> = Vec::new();
+        let mut names = Named { list: Vec::new(), whole: true };
         self.hold_outlasts_wake(defaults, "[defaults]");
-        for At { value: section, span } in sections {
+        for At { value: section, span } in sections.list {
             let Some(name) = section.name else { continue };
-            if guests.iter().any(|guest| guest.name == name.value) {
-                self.wrong(&name.span, format!("there are two [[guest]] named \"{}\"", name.value));
-            }
+            self.add(&mut names, "[[guest]]", name.clone(), ());
             let place = format!("[[guest]] \"{}\"", name.value);
             let hypervisor = section.hypervisor.and_then(|at| self.known_hypervisor(&at, hypervisors));
             if let Some(hypervisor) = hypervisor {
+                self.addresses_given(hypervisor, &section.nics, section.gives_addresses, &span, &place);
                 self.netns(hypervisor, section.netns.as_ref(), section.cgroup.as_ref(), &span, &place);
             }
             let keys = section.policy.over(defaults);
@@ -142,17 +192,41 @@ impl Checks<'_> {
         guests
     }
 
+    /// The hypervisor of that name, if it is there and right.
     fn known_hypervisor<'h>(
         &mut self,
         name: &At<String>,
-        hypervisors: &'h [HypervisorConfig],
+        hypervisors: &'h Named<Option<HypervisorConfig>>,
     ) -> Option<&'h HypervisorConfig> {
-        let found = hypervisors.iter().find(|known| known.name == name.value);
-        if found.is_none() {
-            let hint = meant(&name.value, hypervisors.iter().map(|known| known.name.as_str()));
-            self.wrong(&name.span, format!("there is no [[hypervisor]] named \"{}\"{hint}", name.value));
+        match hypervisors.find(&name.value) {
+            Some((_, hypervisor)) => hypervisor.as_ref(),
+            None => {
+                self.unknown("[[hypervisor]]", name, hypervisors);
+                None
+            }
         }
-        found
+    }
+
+    /// libvirt tells no addresses: without them a sleeper would answer nothing and be woken by nothing.
+    fn addresses_given(
+        &mut self,
+        hypervisor: &HypervisorConfig,
+        nics: &[NicSection],
+        guest_gives: bool,
+        guest: &Range<usize>,
+        place: &str,
+    ) {
+        let HypervisorKind::Libvirt { .. } = hypervisor.kind else { return };
+        let missing = "gives no `addresses`, and libvirt tells none: write all that the guest has, as \
+                       addresses = [\"192.0.2.11/24\", \"2001:db8::11/64\"]";
+        if nics.is_empty() && !guest_gives {
+            self.wrong(guest, format!("{place} {missing}"));
+        }
+        for nic in nics.iter().filter(|nic| !nic.gives_addresses) {
+            let of =
+                if nic.span == *guest { place.to_owned() } else { format!("a [[guest.nic]] of {place}") };
+            self.wrong(&nic.span, format!("{of} {missing}"));
+        }
     }
 
     fn netns(
@@ -180,19 +254,23 @@ impl Checks<'_> {
         }
     }
 
-    fn nic(&mut self, section: NicSection, guest: &str, bridges: &[Bridge]) -> Nic {
+    fn nic(&mut self, section: NicSection, guest: &str, bridges: &Named<Bridge>) -> Nic {
         if let Some(bridge) = &section.bridge
-            && !bridges.iter().any(|known| known.name == bridge.value)
+            && bridges.find(&bridge.value).is_none()
         {
-            let hint = meant(&bridge.value, bridges.iter().map(|known| known.name.as_str()));
-            self.wrong(&bridge.span, format!("there is no [[bridge]] named \"{}\"{hint}", bridge.value));
+            self.unknown("[[bridge]]", bridge, bridges);
         }
-        if let Some(mac) = &section.mac
-            && let Some(other) = self.macs.insert(mac.value, guest.to_owned())
-        {
-            let whose =
-                if other == guest { "given twice to".to_owned() } else { format!("of both \"{other}\" and") };
-            self.wrong(&mac.span, format!("MAC {} is {whose} \"{guest}\": each NIC has its own", mac.value));
+        if let Some(mac) = &section.mac {
+            match self.macs.get(&mac.value).cloned() {
+                Some((other, first)) => {
+                    let whose = twice(&other, guest);
+                    let what = format!("MAC {} is {whose}: each NIC has its own", mac.value);
+                    self.again(&mac.span, &first, what);
+                }
+                None => {
+                    self.macs.insert(mac.value, (guest.to_owned(), mac.span.clone()));
+                }
+            }
         }
         let nic = Nic {
             bridge: section.bridge.map(|at| at.value),
@@ -214,16 +292,16 @@ impl Checks<'_> {
             let apart = matches!((&taken.bridge, &nic.bridge), (Some(a), Some(b)) if a != b || taken.vlan != nic.vlan);
             taken.address == address && !apart
         });
-        match met.map(|taken| taken.guest.clone()) {
-            Some(other) if other == guest => {
-                self.wrong(span, format!("{address} is given twice to \"{guest}\""))
+        match met.map(|taken| (taken.guest.clone(), taken.span.clone())) {
+            Some((other, first)) => {
+                self.again(span, &first, format!("{address} is {}", twice(&other, guest)));
             }
-            Some(other) => self.wrong(span, format!("{address} is of both \"{other}\" and \"{guest}\"")),
             None => self.addresses.push(Taken {
                 address,
                 bridge: nic.bridge.clone(),
                 vlan: nic.vlan,
                 guest: guest.to_owned(),
+                span: span.clone(),
             }),
         }
     }
@@ -300,6 +378,15 @@ fn listen(entries: Vec<At<(Transport, u16)>>) -> Listen {
 
 fn or<T: Clone>(value: Option<&At<T>>, default: T) -> T {
     value.map_or(default, |at| at.value.clone())
+}
+
+/// Whose it is that stands twice.
+fn twice(first: &str, second: &str) -> String {
+    if first == second {
+        format!("given twice to \"{second}\"")
+    } else {
+        format!("of both \"{first}\" and \"{second}\"")
+    }
 }
 
 /// A hint at what `name` was meant to be.

@@ -29,6 +29,8 @@ pub enum ConfigError {
 pub struct Problem {
     /// Bytes of the text.
     pub span: Range<usize>,
+    /// Where the same stands for the first time, if that is what is wrong.
+    pub first: Option<Range<usize>>,
     /// One line: what was found and what was wanted.
     pub what: String,
 }
@@ -36,7 +38,20 @@ pub struct Problem {
 impl Problem {
     /// Something wrong at `span`.
     pub(super) fn new(span: &Range<usize>, what: impl Into<String>) -> Self {
-        Self { span: span.clone(), what: what.into() }
+        Self { span: span.clone(), first: None, what: what.into() }
+    }
+
+    /// Something at `span` that stands at `first` already.
+    pub(super) fn again(span: &Range<usize>, first: &Range<usize>, what: impl Into<String>) -> Self {
+        Self { first: Some(first.clone()), ..Self::new(span, what) }
+    }
+
+    fn in_words(self, text: &str) -> (usize, String) {
+        let what = match self.first {
+            Some(first) => format!("{}; the first is on line {}", self.what, line_of(text, first.start)),
+            None => self.what,
+        };
+        (line_of(text, self.span.start), what)
     }
 }
 
@@ -45,8 +60,7 @@ impl ConfigError {
     pub(super) fn wrong(text: &str, mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|problem| problem.span.start);
         problems.dedup();
-        let problems =
-            problems.into_iter().map(|problem| (line_of(text, problem.span.start), problem.what)).collect();
+        let problems = problems.into_iter().map(|problem| problem.in_words(text)).collect();
         Self::Wrong { path: None, problems }
     }
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use toml::de::DeTable;
 
 use super::error::Problem;
-use super::reader::{At, Section};
+use super::reader::{At, Section, Tables};
 use super::value::{self, Kind, Transport};
 use super::{PortKindName, WakePolicy};
 use crate::guest::identity::{InterfaceAddress, Mac};
@@ -19,10 +19,10 @@ use crate::policy::traffic::{ClosedPorts, Flooded};
 /// The whole file. A key that must be there and is `None` has been reported.
 pub(super) struct File {
     pub(super) daemon: DaemonSection,
-    pub(super) bridges: Vec<At<Option<At<String>>>>,
-    pub(super) hypervisors: Vec<At<HypervisorSection>>,
+    pub(super) bridges: Tables<Option<At<String>>>,
+    pub(super) hypervisors: Tables<HypervisorSection>,
     pub(super) defaults: PolicyKeys,
-    pub(super) guests: Vec<At<GuestSection>>,
+    pub(super) guests: Tables<GuestSection>,
 }
 
 /// `[daemon]`.
@@ -78,6 +78,8 @@ pub(super) struct GuestSection {
     pub(super) cgroup: Option<At<PathBuf>>,
     pub(super) listen: Option<Vec<At<(Transport, u16)>>>,
     pub(super) nics: Vec<NicSection>,
+    /// Whether anything is written that says its addresses, well or not.
+    pub(super) gives_addresses: bool,
     pub(super) policy: PolicyKeys,
 }
 
@@ -89,6 +91,8 @@ pub(super) struct NicSection {
     pub(super) vlan: Option<At<u16>>,
     pub(super) port: Option<At<String>>,
     pub(super) addresses: Vec<At<InterfaceAddress>>,
+    /// Whether `addresses` is written, well or not.
+    pub(super) gives_addresses: bool,
     pub(super) groups: Vec<At<IpAddr>>,
 }
 
@@ -97,8 +101,7 @@ pub(super) fn read(text: &str, problems: &mut Vec<Problem>) -> Option<File> {
     let table = match DeTable::parse(text) {
         Ok(table) => table.into_inner(),
         Err(error) => {
-            problems
-                .push(Problem::new(&error.span().unwrap_or(0..0), format!("not TOML: {}", error.message())));
+            problems.push(no_toml(text, &error));
             return None;
         }
     };
@@ -112,6 +115,18 @@ pub(super) fn read(text: &str, problems: &mut Vec<Problem>) -> Option<File> {
     };
     section.finish();
     Some(file)
+}
+
+/// What the parser says, and of a key that stands twice, which.
+fn no_toml(text: &str, error: &toml::de::Error) -> Problem {
+    let span = error.span().unwrap_or(0..0);
+    let what = match text.get(span.clone()) {
+        Some(key) if error.message().starts_with("duplicate key") => {
+            format!("`{}` stands twice in the same table", key.trim())
+        }
+        _ => format!("not TOML: {}", error.message()),
+    };
+    Problem::new(&span, what)
 }
 
 fn daemon(section: &mut Section<'_, '_>) -> DaemonSection {
@@ -159,7 +174,7 @@ fn policy(section: &mut Section<'_, '_>) -> PolicyKeys {
         keys.wake_per_minute = section.take("per_minute", value::count);
     });
     section.table("hold", |section| {
-        keys.hold_frames = section.take("frames", value::size);
+        keys.hold_frames = section.take("frames", value::count_in_memory);
         keys.hold_bytes = section.take("bytes", value::size);
         keys.hold_age = section.take("age", value::positive_duration);
     });
@@ -173,12 +188,15 @@ fn guest(section: &mut Section<'_, '_>) -> GuestSection {
     }
     let flat = NIC_KEYS.iter().copied().find(|key| section.has(key));
     let flat_nic = nic(section);
-    let mut nics: Vec<NicSection> = section.tables("nic", nic).into_iter().map(|at| at.value).collect();
+    // Of one that is wrong, or in the wrong place, it is not said as well that it is missing.
+    let gives_addresses = flat_nic.gives_addresses || section.has("nic");
+    let mut nics: Vec<NicSection> = section.tables("nic", nic).list.into_iter().map(|at| at.value).collect();
     match flat {
         Some(key) if !nics.is_empty() => {
             let what =
                 format!("{}: `{key}` stands beside [[guest.nic]]: move it into one of them", section.name);
             section.wrong(&flat_nic.span, what);
+            nics.iter_mut().for_each(|nic| nic.gives_addresses |= flat_nic.gives_addresses);
         }
         Some(_) => nics.push(flat_nic),
         None => {}
@@ -190,6 +208,7 @@ fn guest(section: &mut Section<'_, '_>) -> GuestSection {
         cgroup: section.take("cgroup", value::path),
         listen: section.list("listen", value::listen),
         nics,
+        gives_addresses,
         policy: policy(section),
     }
 }
@@ -203,6 +222,7 @@ fn nic(section: &mut Section<'_, '_>) -> NicSection {
         mac: section.take("mac", value::mac),
         vlan: section.take("vlan", value::vlan),
         port: section.take("port", value::interface_name),
+        gives_addresses: section.is_given("addresses"),
         addresses: section.list("addresses", value::interface_address).unwrap_or_default(),
         groups: section.list("groups", value::group).unwrap_or_default(),
     }

@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::Problem;
+use super::value::shown;
 
 /// A value and where it is written.
 #[derive(Clone, Debug)]
@@ -17,6 +18,14 @@ pub(super) struct At<T> {
     pub(super) value: T,
     /// Where, in bytes of the text.
     pub(super) span: Range<usize>,
+}
+
+/// All tables `[[key]]`.
+pub(super) struct Tables<T> {
+    /// Those that could be read.
+    pub(super) list: Vec<At<T>>,
+    /// Whether these are all: nothing else was written there.
+    pub(super) whole: bool,
 }
 
 /// One table being read.
@@ -75,9 +84,13 @@ impl<'i, 'p> Section<'i, 'p> {
     ) -> Option<Vec<At<T>>> {
         let value = self.remove(key)?;
         let span = value.span();
-        let DeValue::Array(entries) = value.into_inner() else {
-            self.wrong(&span, format!("`{key}` in {}: wanted a list, as [\"...\", \"...\"]", self.name));
-            return None;
+        let entries = match value.into_inner() {
+            DeValue::Array(entries) => entries,
+            other => {
+                let wanted = "wanted a list, as [\"...\", \"...\"]";
+                self.wrong(&span, format!("`{key}` in {}: {wanted}, found {}", self.name, shown(&other)));
+                return None;
+            }
         };
         let mut list = Vec::with_capacity(entries.len());
         for entry in entries {
@@ -103,36 +116,65 @@ impl<'i, 'p> Section<'i, 'p> {
                     if self.is_document() { format!("[{key}]") } else { format!("`{key}` of {}", self.name) };
                 Some(self.child(name, span, table, read))
             }
-            DeValue::Array(_) => {
-                self.wrong(&span, format!("[{key}] stands once, in single brackets"));
+            DeValue::Array(entries) if self.is_document() && entries.iter().any(is_table) => {
+                self.wrong(&span, format!("[{key}] stands once, in single brackets; found [[{key}]]"));
                 None
             }
-            _ => {
-                self.wrong(&span, format!("`{key}` in {}: wanted a table, as {{ ... }}", self.name));
+            other => {
+                let wanted = if self.is_document() { format!("[{key}]") } else { "{ ... }".to_owned() };
+                let found = shown(&other);
+                self.wrong(
+                    &span,
+                    format!("`{key}` in {}: wanted a table, as {wanted}, found {found}", self.name),
+                );
                 None
             }
         }
     }
 
-    /// The tables `[[key]]`, read by `read`; none if the key is not there.
+    /// The tables `[[key]]`, read by `read`; none if the key is not there. One in single brackets is wrong, and
+    /// read all the same: what refers to it is not wrong.
     pub(super) fn tables<T>(
         &mut self,
         key: &'static str,
         read: impl Fn(&mut Section<'i, '_>) -> T,
-    ) -> Vec<At<T>> {
-        let Some(value) = self.remove(key) else { return Vec::new() };
+    ) -> Tables<T> {
+        let mut tables = Tables { list: Vec::new(), whole: true };
+        let Some(value) = self.remove(key) else { return tables };
         let span = value.span();
         let header = if self.is_document() { format!("[[{key}]]") } else { format!("[[guest.{key}]]") };
-        let DeValue::Array(entries) = value.into_inner() else {
-            self.wrong(&span, format!("each {key} stands in double brackets, as {header}"));
-            return Vec::new();
-        };
-        let mut tables = Vec::with_capacity(entries.len());
-        for entry in entries {
-            let span = entry.span();
-            match entry.into_inner() {
-                DeValue::Table(table) => tables.push(self.child(header.clone(), span, table, &read)),
-                _ => self.wrong(&span, format!("each {key} is a table of its own, as {header}")),
+        match value.into_inner() {
+            DeValue::Array(entries) => {
+                for entry in entries {
+                    let span = entry.span();
+                    match entry.into_inner() {
+                        DeValue::Table(table) => {
+                            tables.list.push(self.child(header.clone(), span, table, &read));
+                        }
+                        other => {
+                            tables.whole = false;
+                            let found = shown(&other);
+                            let what =
+                                format!("each {key} is a table of its own, as {header}; found {found}");
+                            self.wrong(&span, what);
+                        }
+                    }
+                }
+            }
+            DeValue::Table(table) => {
+                self.wrong(
+                    &span,
+                    format!("each {key} stands in double brackets, as {header}; found single ones"),
+                );
+                tables.list.push(self.child(header, span, table, read));
+            }
+            other => {
+                tables.whole = false;
+                let found = shown(&other);
+                self.wrong(
+                    &span,
+                    format!("each {key} stands in double brackets, as {header}; found {found}"),
+                );
             }
         }
         tables
@@ -141,6 +183,15 @@ impl<'i, 'p> Section<'i, 'p> {
     /// Whether `key` is written, without reading it.
     pub(super) fn has(&self, key: &str) -> bool {
         self.table.contains_key(key)
+    }
+
+    /// Whether something is meant to stand at `key`, well written or not: it is no empty list.
+    pub(super) fn is_given(&self, key: &str) -> bool {
+        match self.table.get(key).map(Spanned::get_ref) {
+            Some(DeValue::Array(entries)) => !entries.is_empty(),
+            Some(_) => true,
+            None => self.table.keys().any(|found| nearest(found.get_ref(), [key].into_iter()).is_some()),
+        }
     }
 
     /// Reports something wrong.
@@ -183,6 +234,10 @@ impl<'i, 'p> Section<'i, 'p> {
     fn is_document(&self) -> bool {
         self.span == (0..0)
     }
+}
+
+fn is_table(entry: &Spanned<DeValue<'_>>) -> bool {
+    matches!(entry.get_ref(), DeValue::Table(_))
 }
 
 /// The one of `known` that `found` was probably meant to be: at most a third of it mistyped.

@@ -87,7 +87,8 @@ fn the_whole_contract_is_read() {
 
 #[test]
 fn the_defaults_are_those_of_the_example() {
-    let text = "[[hypervisor]]\nname='local'\nkind='libvirt'\n[[guest]]\nname='a'\nhypervisor='local'\n";
+    let text = "[[hypervisor]]\nname='local'\nkind='libvirt'\n[[guest]]\nname='a'\nhypervisor='local'\n\
+                addresses=['192.0.2.11/24']\n";
     let config = Config::parse(text).unwrap();
     let example = Config::parse(WHOLE).unwrap();
     let policy = |config: &Config, name| GuestPolicy {
@@ -101,7 +102,12 @@ fn the_defaults_are_those_of_the_example() {
     assert_eq!(config.hypervisors[0], example.hypervisors[0]);
     let traffic = &config.guests[0].policy.traffic;
     assert_eq!((traffic.closed_ports, traffic.flooded), (ClosedPorts::Reset, Flooded::Hold));
-    assert!(config.guests[0].nics.is_empty(), "the hypervisor is to tell");
+    let addresses = config.guests[0].nics[0].addresses.clone();
+    assert_eq!(
+        config.guests[0].nics,
+        [Nic { addresses, ..Nic::default() }],
+        "the hypervisor is to tell the rest"
+    );
 }
 
 #[test]
@@ -150,9 +156,13 @@ fn what_is_wrong_is_one_line_each_with_what_was_meant() {
         (
             "{ burst = 100, per_minute = 600, at_once = 8 }",
             "600",
-            "`wake_limit` in [daemon]: wanted a table, as { ... }",
+            "`wake_limit` in [daemon]: wanted a table, as { ... }, found 600",
         ),
-        ("name       = \"db1\"", "name       = \"web1\"", "there are two [[guest]] named \"web1\""),
+        (
+            "name       = \"db1\"",
+            "name       = \"web1\"",
+            "there are two [[guest]] named \"web1\"; the first is on line 36",
+        ),
         ("00:00:00:12", "00:00:00:11", "MAC 52:54:00:00:00:11 is of both \"web1\" and \"db1\""),
         ("00:00:00:12", "00:00:00:13", "MAC 52:54:00:00:00:13 is given twice to \"db1\""),
         ("52:54:00:00:00:11", "53:54:00:00:00:11", "53:54:00:00:00:11 is a group address"),
@@ -205,14 +215,41 @@ fn what_is_wrong_is_one_line_each_with_what_was_meant() {
         ),
         ("{ age = \"90s\" }", "{ age = \"9s\" }", "[[guest]] \"db1\": `hold.age` (9s) is shorter"),
         ("idle_after   = \"10m\"", "idle_after   = 10", "wanted a duration with its unit"),
-        ("idle_after   = \"10m\"", "idle_after   = \"0s\"", "must be longer than zero or \"never\""),
+        (
+            "idle_after   = \"10m\"",
+            "idle_after   = \"0s\"",
+            "must be longer than zero, or \"never\"; found \"0s\"",
+        ),
+        ("frames = 4096", "frames = \"4KiB\"", "wanted a whole number above zero, found \"4KiB\""),
+        (
+            "frames = 4096",
+            "frames = 0",
+            "`frames` in `hold` of [defaults]: wanted a whole number above zero, found 0",
+        ),
+        (
+            "frames = 4096",
+            "frames = 4294967296",
+            "wanted a whole number, at most 4294967295, found 4294967296",
+        ),
+        ("bytes = \"4MiB\"", "bytes = \"0KiB\"", "must be more than no bytes, found \"0KiB\""),
         ("bytes = \"4MiB\"", "bytes = \"4MB\"", "wanted a size, as \"64KiB\", \"4MiB\""),
         ("burst = 5", "burst = 0", "wanted a whole number above zero, found 0"),
         ("idle_cpu     = 2", "idle_cpu     = -1", "wanted a number, zero or above, found -1"),
         ("vlan      = 7", "vlan      = 4095", "wanted a VLAN from 1 to 4094, found 4095"),
         ("depth      = \"save\"", "depth      = \"deep\"", "wanted \"pause\" or \"save\", found \"deep\""),
         ("\"239.1.1.1\"", "\"192.0.2.1\"", "wanted a multicast address"),
-        ("[[bridge]]", "[bridge]", "each bridge stands in double brackets, as [[bridge]]"),
+        ("[[bridge]]", "[bridge]", "each bridge stands in double brackets, as [[bridge]]; found single ones"),
+        ("[defaults]", "[[defaults]]", "[defaults] stands once, in single brackets; found [[defaults]]"),
+        (
+            "groups     = [\"239.1.1.1\"]",
+            "groups     = \"239.1.1.1\"",
+            "wanted a list, as [\"...\", \"...\"], found \"239.1.1.1\"",
+        ),
+        (
+            "depth        =",
+            "wake_budget  = {}\ndepth        =",
+            "`wake_budget` stands twice in the same table",
+        ),
         ("depth      = \"save\"", "bridge     = \"br0\"", "`bridge` stands beside [[guest.nic]]"),
         ("metrics   = \"127.0.0.1:9180\"", "metrics = 9180", "wanted text in quotes, found 9180"),
         ("[[bridge]]\n", "[[bridge]\n", "not TOML: "),
@@ -233,10 +270,57 @@ fn a_single_mistake_is_a_single_problem_at_its_line() {
         ("wake         = \"managed\"", "wake         = \"managd\""),
         ("bridge     = \"br0\"", "bridge     = \"br1\""),
         ("kind  = \"netns\"", "kind  = 7"),
+        ("name  = \"lab\"", "name  = 7"),
+        ("name = \"br0\"", "name = 7"),
+        ("[[bridge]]", "[bridge]"),
+        ("addresses  = [\"192.0.2.11/24\", \"2001:db8::11/64\"]", "adresses   = []"),
+        ("addresses  = [\"192.0.2.11/24\", \"2001:db8::11/64\"]", "addresses  = \"192.0.2.11/24\""),
     ] {
         let found = wrong(from, to);
         assert_eq!(found.first().unwrap().0, line(from), "{from}: {found:?}");
-        assert!(found.len() == 1 || from.starts_with("kind"), "{from}: {found:?}");
+        assert_eq!(found.len(), 1, "{to}: {found:?}");
+    }
+}
+
+#[test]
+fn what_stands_twice_names_the_first_place_too() {
+    let line = |needle: &str| 1 + WHOLE.lines().position(|line| line.contains(needle)).unwrap();
+    for (from, to, first, second) in [
+        ("name  = \"lab\"", "name  = \"local\"", "name = \"local\"", "name  = \"lab\""),
+        ("name       = \"db1\"", "name       = \"web1\"", "name       = \"web1\"", "name       = \"db1\""),
+        ("00:00:00:12", "00:00:00:11", "00:00:00:11", "00:00:00:12"),
+        ("00:00:00:13", "00:00:00:12", "00:00:00:12", "00:00:00:13"),
+        ("vlan      = 7", "# vlan    = 7", "addresses  = [", "addresses = ["),
+    ] {
+        let found = wrong(from, to);
+        let (at, what) = found.iter().find(|(_, what)| what.contains("; the first is on line")).unwrap();
+        let ending = format!("; the first is on line {}", line(first));
+        assert!(*at == line(second) && what.ends_with(&ending), "{to}: wanted {ending:?} in {found:?}");
+    }
+}
+
+#[test]
+fn a_libvirt_guest_must_give_the_addresses_of_each_nic_and_one_in_a_namespace_need_not() {
+    let given = "addresses  = [\"192.0.2.11/24\", \"2001:db8::11/64\"]";
+    let missing =
+        "gives no `addresses`, and libvirt tells none: write all that the guest has, as addresses = [";
+    for to in ["", "addresses = []"] {
+        let found = wrong(given, to);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].1.starts_with(&format!("[[guest]] \"web1\" {missing}")), "{found:?}");
+        assert_eq!(found[0].0, 35, "where the guest begins");
+    }
+    // Nothing but its name is given; and one of its two NICs is forgotten. In a namespace both are found.
+    let (kind, nics) = (
+        "[[hypervisor]]\nname = \"h\"\nkind = \"libvirt\"\n[[guest]]\nname = \"a\"\nhypervisor = \"h\"\n",
+        "[[guest.nic]]\nvlan = 7\naddresses = [\"192.0.2.11/24\"]\n[[guest.nic]]\nvlan = 8\n",
+    );
+    for (nics, place) in [("", "[[guest]] \"a\" gives"), (nics, "a [[guest.nic]] of [[guest]] \"a\" gives")] {
+        let error = Config::parse(&format!("{kind}{nics}")).unwrap_err().to_string();
+        let line = if nics.is_empty() { 4 } else { 10 };
+        assert!(error.starts_with(&format!("line {line}: {place}")) && error.lines().count() == 1, "{error}");
+        let netns = kind.replace("libvirt", "netns") + "netns = \"a\"\n" + nics;
+        Config::parse(&netns).unwrap();
     }
 }
 

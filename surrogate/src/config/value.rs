@@ -15,46 +15,69 @@ use crate::policy::traffic::{ClosedPorts, Flooded};
 
 /// A number with a unit: "200ms", "30s", "10m", "2h".
 pub(super) fn duration(value: &DeValue<'_>) -> Result<Duration, String> {
-    let wanted = "wanted a duration with its unit (ms, s, m, h), as \"30s\"";
-    let text = string(value).map_err(|_| format!("{wanted}, found {}", shown(value)))?;
-    parse_duration(text).ok_or_else(|| format!("{wanted}, found \"{text}\""))
+    written_duration(value).ok_or_else(|| format!("{DURATION}; found {}", shown(value)))
 }
 
 /// A duration that is not zero.
 pub(super) fn positive_duration(value: &DeValue<'_>) -> Result<Duration, String> {
     match duration(value)? {
-        Duration::ZERO => Err("must be longer than zero".to_owned()),
+        Duration::ZERO => Err(format!("must be longer than zero; found {}", shown(value))),
         duration => Ok(duration),
     }
 }
 
 /// A positive duration or "never".
 pub(super) fn duration_or_never(value: &DeValue<'_>) -> Result<Option<Duration>, String> {
+    match (value, written_duration(value)) {
+        (DeValue::String(text), _) if text == "never" => Ok(None),
+        (_, Some(Duration::ZERO)) => {
+            Err(format!("must be longer than zero, or \"never\"; found {}", shown(value)))
+        }
+        (_, Some(duration)) => Ok(Some(duration)),
+        (_, None) => Err(format!("{DURATION}, or \"never\"; found {}", shown(value))),
+    }
+}
+
+const DURATION: &str = "wanted a duration with its unit (ms, s, m, h), as \"30s\"";
+
+fn written_duration(value: &DeValue<'_>) -> Option<Duration> {
     match value {
-        DeValue::String(text) if text == "never" => Ok(None),
-        _ => positive_duration(value).map(Some).map_err(|why| format!("{why} or \"never\"")),
+        DeValue::String(text) => parse_duration(text),
+        _ => None,
     }
 }
 
 /// Bytes: a number, or a text with KiB, MiB or GiB.
 pub(super) fn size(value: &DeValue<'_>) -> Result<NonZeroUsize, String> {
-    let wanted = "wanted a size, as \"64KiB\", \"4MiB\" or a number of bytes above zero";
     let bytes = match value {
         DeValue::String(text) => parse_size(text),
         DeValue::Integer(_) => integer(value),
         _ => None,
     };
-    bytes
-        .and_then(|bytes| NonZeroUsize::new(usize::try_from(bytes).ok()?))
-        .ok_or_else(|| format!("{wanted}, found {}", shown(value)))
+    let Some(bytes) = bytes.and_then(|bytes| usize::try_from(bytes).ok()) else {
+        let wanted = "wanted a size, as \"64KiB\", \"4MiB\" or a number of bytes";
+        return Err(format!("{wanted}, found {}", shown(value)));
+    };
+    NonZeroUsize::new(bytes).ok_or_else(|| format!("must be more than no bytes, found {}", shown(value)))
 }
 
 /// A whole number above zero.
 pub(super) fn count(value: &DeValue<'_>) -> Result<u32, String> {
-    integer(value)
-        .and_then(|n| u32::try_from(n).ok())
-        .filter(|&n| n > 0)
-        .ok_or_else(|| format!("wanted a whole number above zero, found {}", shown(value)))
+    match integer(value) {
+        Some(n) if n > u64::from(u32::MAX) => {
+            Err(format!("wanted a whole number, at most {}, found {}", u32::MAX, shown(value)))
+        }
+        n => n
+            .and_then(|n| u32::try_from(n).ok())
+            .filter(|&n| n > 0)
+            .ok_or_else(|| format!("wanted a whole number above zero, found {}", shown(value))),
+    }
+}
+
+/// The same, for what is counted in memory.
+pub(super) fn count_in_memory(value: &DeValue<'_>) -> Result<NonZeroUsize, String> {
+    let count = usize::try_from(count(value)?).ok().and_then(NonZeroUsize::new);
+    count.ok_or_else(|| format!("wanted fewer, found {}", shown(value)))
 }
 
 /// A number, not negative.
@@ -321,7 +344,7 @@ fn no_host(address: IpAddr, prefix_len: u8) -> Option<&'static str> {
 }
 
 /// The value as it could stand in the file, short.
-fn shown(value: &DeValue<'_>) -> String {
+pub(super) fn shown(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) if text.chars().count() > 60 => "a long text".to_owned(),
         DeValue::String(text) => format!("{text:?}"),
@@ -353,6 +376,23 @@ mod tests {
             assert!(duration(&text(bad)).is_err(), "{bad}");
         }
         assert!(positive_duration(&text("0s")).is_err());
+    }
+
+    #[test]
+    fn a_wrong_duration_says_what_was_wanted_and_what_was_found() {
+        let wanted = "wanted a duration with its unit (ms, s, m, h), as \"30s\"";
+        let found = Err(format!("{wanted}; found \"10 minutes\""));
+        assert_eq!(duration(&text("10 minutes")), found);
+        assert_eq!(positive_duration(&text("10 minutes")), found);
+        let found = format!("{wanted}, or \"never\"; found \"10 minutes\"");
+        assert_eq!(duration_or_never(&text("10 minutes")), Err(found));
+        assert_eq!(
+            duration_or_never(&DeValue::Boolean(true)),
+            Err(format!("{wanted}, or \"never\"; found true"))
+        );
+        let found = "must be longer than zero, or \"never\"; found \"0s\"".to_owned();
+        assert_eq!(duration_or_never(&text("0s")), Err(found));
+        assert_eq!(positive_duration(&text("0s")), Err("must be longer than zero; found \"0s\"".to_owned()));
     }
 
     #[test]

@@ -28,6 +28,7 @@ addresses = ["192.0.2.12/24"]
 [[guest]]
 name = "nameless"
 hypervisor = "local"
+addresses = ["192.0.2.13/24"]
 "#;
 
 const SECOND: u64 = 1_000_000_000;
@@ -160,9 +161,10 @@ fn timestamps_that_go_back_do_not_turn_time_back() {
 
 #[test]
 fn guests_and_nics_without_a_mac_are_left_out_by_name() {
-    let second = "[[guest.nic]]\nbridge = \"br0\"\n";
+    let second = "[[guest.nic]]\nbridge = \"br0\"\naddresses = [\"192.0.2.16/24\"]\n";
     let two = "[[guest]]\nname = \"web2\"\nhypervisor = \"local\"\n[[guest.nic]]\n\
-               mac = \"52:54:00:00:00:0d\"\n[[guest.nic]]\nvlan = 7\n";
+               mac = \"52:54:00:00:00:0d\"\naddresses = [\"192.0.2.14/24\"]\n[[guest.nic]]\nvlan = 7\n\
+               addresses = [\"192.0.2.15/24\"]\n";
     let config = Config::parse(&format!("{CONFIG}{two}{second}")).unwrap();
     let left_out = |only| Replay::new(&config, only, false).unwrap().left_out().to_vec();
     assert_eq!(left_out(None), ["nameless", "web2, NIC 2", "web2, NIC 3 on br0"]);
