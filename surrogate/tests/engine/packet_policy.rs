@@ -421,6 +421,7 @@ fn table(document: &str) -> BTreeMap<String, Vec<String>> {
         for line in lines.by_ref().skip(1).take_while(|line| line.starts_with('|')) {
             let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
             assert_eq!(cells.len(), MODES.len() + 2, "{line}");
+            assert!(cells.last().is_some_and(|why| !why.is_empty()), "says no why: {line}");
             let id = cells[0].trim_matches('`').to_owned();
             let verdicts = cells[1..=MODES.len()].iter().map(|cell| (*cell).to_owned()).collect();
             assert!(rows.insert(id, verdicts).is_none(), "twice: {line}");
