@@ -54,7 +54,7 @@ fn main() {
             ("answer/neighbour-solicitation", between.solicitation()),
             ("answer/echo-request-v6", between.echo_request_v6(18)),
             ("answer/udp-echo", between.datagram(7, 18)),
-            ("absorb/repeated-syn", between.syn(40000, 80)),
+            ("drop/duplicate-syn", between.syn(40000, 80)),
             ("drop/bad-checksum", damaged),
             ("drop/malformed", between.echo_request(18)[..30].to_vec()),
             ("foreign/broadcast-arp", between.arp_request(other)),
