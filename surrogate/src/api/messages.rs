@@ -43,7 +43,7 @@ pub enum Request {
         /// Where to.
         reply: oneshot::Sender<Result<Released, Refusal>>,
     },
-    /// The metrics in Prometheus' text format.
+    /// The metrics as OpenMetrics text.
     Metrics {
         /// Where to.
         reply: oneshot::Sender<String>,
