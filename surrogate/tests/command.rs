@@ -99,6 +99,18 @@ fn a_good_file_is_ok_and_a_bad_one_says_every_line() {
 }
 
 #[test]
+fn the_examples_in_the_operators_manual_pass_the_check() {
+    let manual =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operating.md")).unwrap();
+    let examples = manual.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let place = Place::new();
+    std::fs::write(place.config(), examples.collect::<String>()).unwrap();
+    let output = place.run("check");
+    assert_eq!(code(&output), 0, "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).ends_with(": ok: 2 bridges, 2 hypervisors, 2 guests\n"));
+}
+
+#[test]
 fn a_file_that_gives_nothing_to_do_is_ok_and_says_so() {
     let place = Place::new();
     for (text, missing) in
