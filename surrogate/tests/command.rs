@@ -236,6 +236,53 @@ fn a_capture_is_replayed_from_file_to_file() {
 }
 
 #[test]
+fn a_replay_never_writes_over_its_capture() {
+    let place = Place::new();
+    let whole = std::fs::read(pcap_fixtures::path("echo/ping.pcap")).unwrap();
+    let capture = place.file("night.pcap");
+    std::fs::write(&capture, &whole).unwrap();
+    std::os::unix::fs::symlink(&capture, place.file("symbolic")).unwrap();
+    std::fs::hard_link(&capture, place.file("hard")).unwrap();
+    for name in ["night.pcap", "./night.pcap", "symbolic", "hard"] {
+        let to = place.file(name);
+        let output = place.run(&format!("replay {} --write {}", capture.display(), to.display()));
+        assert_eq!((code(&output), output.stdout.as_slice()), (2, &b""[..]), "{output:?}");
+        assert!(error_line(&output).contains("itself: name another file"), "{output:?}");
+        assert_eq!(std::fs::read(&capture).unwrap(), whole, "{name}");
+    }
+}
+
+#[test]
+fn a_replay_replaces_a_file_only_when_all_is_written() {
+    let place = Place::new();
+    let names = || {
+        let mut names: Vec<_> =
+            std::fs::read_dir(place.folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let (target, link) = (place.file("replies.pcapng"), place.file("link"));
+    std::fs::write(&target, "of the night before").unwrap();
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    let whole = std::fs::read(pcap_fixtures::path("echo/ping.pcap")).unwrap();
+    let cut = place.file("cut.pcap");
+    std::fs::write(&cut, &whole[..whole.len() - 5]).unwrap();
+    let before = names();
+    let output = place.run(&format!("replay {} --write {}", cut.display(), link.display()));
+    assert_eq!(code(&output), 1);
+    assert!(error_line(&output).ends_with(&format!("; {} is not written", link.display())), "{output:?}");
+    assert_eq!((std::fs::read(&target).unwrap().as_slice(), names()), (&b"of the night before"[..], before));
+
+    let before = names();
+    let output = place.run(&format!("replay {} --write {}", fixture("echo/ping.pcap"), link.display()));
+    assert_eq!((code(&output), names()), (0, before), "nothing is left beside it");
+    assert!(link.is_symlink());
+    assert!(CaptureReader::open(&target).unwrap().next_frame().unwrap().is_some());
+    // What is no file cannot be replaced, and is written to.
+    assert_eq!(code(&place.run(&format!("replay {} --write /dev/null", fixture("echo/ping.pcap")))), 0);
+}
+
+#[test]
 fn replay_says_what_would_have_woken_whom_and_when() {
     let place = Place::new();
     let output = place.run(&format!("replay {} -v", fixture("tcp/http.pcap")));

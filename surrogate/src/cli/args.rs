@@ -85,7 +85,7 @@ pub struct Replay {
     /// Only this guest sleeps
     #[arg(long, value_name = "NAME")]
     pub guest: Option<String>,
-    /// Write the replies to this file, as pcapng
+    /// Write the replies to this file, as pcapng; what is there is replaced once all are written
     #[arg(long, value_name = "FILE")]
     pub write: Option<PathBuf>,
     /// Show the verdict about each frame

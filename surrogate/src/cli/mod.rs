@@ -11,6 +11,7 @@ mod frame_kind;
 mod output;
 pub mod replay;
 mod replay_command;
+mod replies;
 mod usage;
 
 use std::fmt;

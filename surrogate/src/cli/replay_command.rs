@@ -1,7 +1,5 @@
 //! The `replay` command: files in and out, and what people read about it.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use serde::Serialize;
@@ -10,10 +8,11 @@ use super::Failure;
 use super::args;
 use super::output::{self, plural, utc};
 use super::replay::{GuestTotals, Judged, Replay, Totals, Wake, verdict_name};
+use super::replies::Replies;
 use crate::config::Config;
 use crate::engine::Verdict;
 use crate::engine::verdict::{Answered, DropReason};
-use crate::io::capture::{CaptureError, CaptureReader, PcapngWriter};
+use crate::io::capture::{CaptureError, CaptureReader};
 
 /// How many wakes of a guest are shown without `-v`.
 const WAKES_SHOWN: usize = 20;
@@ -30,7 +29,7 @@ pub(super) fn replay(config: &Path, args: &args::Replay, json: bool) -> Result<(
     }
     let unread = |why: CaptureError| Failure::Failed(format!("{}: {why}", args.capture.display()));
     let mut reader = CaptureReader::open(&args.capture).map_err(unread)?;
-    let mut replies = Replies::create(args.write.as_deref())?;
+    let mut replies = Replies::create(args.write.as_deref(), &args.capture)?;
     let damage = loop {
         match reader.next_frame() {
             Ok(None) => break None,
@@ -39,13 +38,18 @@ pub(super) fn replay(config: &Path, args: &args::Replay, json: bool) -> Result<(
                 if args.verbose {
                     if json { output::json(&judged)? } else { output::text(&verdict_line(&judged))? }
                 }
-                replies.write(&judged)?;
+                for reply in &judged.replies {
+                    let comment = format!("after frame {}: {}", judged.frame, verdicts(&judged));
+                    replies.write(judged.unix_ns, reply, &comment)?;
+                }
             }
             Err(why @ CaptureError::Damaged { .. }) if reader.frames() > 0 => break Some(why.to_string()),
             Err(why) => return Err(unread(why)),
         }
     };
-    replies.finish()?;
+    if damage.is_none() {
+        replies.finish()?;
+    }
     let totals = replay.finish();
     if json {
         output::json(&Report { capture: &args.capture, damage: damage.as_deref(), totals: &totals })?;
@@ -54,7 +58,12 @@ pub(super) fn replay(config: &Path, args: &args::Replay, json: bool) -> Result<(
     }
     match damage {
         None => Ok(()),
-        Some(why) => Err(Failure::Failed(format!("{}: {why}", args.capture.display()))),
+        Some(why) => {
+            let write = args.write.as_ref();
+            let unwritten =
+                write.map(|path| format!("; {} is not written", path.display())).unwrap_or_default();
+            Err(Failure::Failed(format!("{}: {why}{unwritten}", args.capture.display())))
+        }
     }
 }
 
@@ -65,36 +74,6 @@ struct Report<'r> {
     damage: Option<&'r str>,
     #[serde(flatten)]
     totals: &'r Totals,
-}
-
-/// Where replies go, if anywhere.
-struct Replies(Option<(PcapngWriter<BufWriter<File>>, String)>);
-
-impl Replies {
-    fn create(path: Option<&Path>) -> Result<Self, Failure> {
-        let Some(path) = path else { return Ok(Self(None)) };
-        let name = path.display().to_string();
-        let failed = |why| Failure::Failed(format!("cannot write {}: {why}", path.display()));
-        let file = File::create(path).map_err(failed)?;
-        Ok(Self(Some((PcapngWriter::new(BufWriter::new(file), "surrogate").map_err(failed)?, name))))
-    }
-
-    fn write(&mut self, judged: &Judged) -> Result<(), Failure> {
-        let Some((writer, name)) = &mut self.0 else { return Ok(()) };
-        for reply in &judged.replies {
-            let comment = format!("after frame {}: {}", judged.frame, verdicts(judged));
-            writer
-                .frame(judged.unix_ns, reply, &comment)
-                .map_err(|why| Failure::Failed(format!("cannot write {name}: {why}")))?;
-        }
-        Ok(())
-    }
-
-    fn finish(self) -> Result<(), Failure> {
-        let Some((writer, name)) = self.0 else { return Ok(()) };
-        let written = writer.finish().and_then(|mut file| file.flush());
-        written.map_err(|why| Failure::Failed(format!("cannot write {name}: {why}")))
-    }
 }
 
 fn verdict_line(judged: &Judged) -> String {
