@@ -40,6 +40,14 @@ fn tables(hypervisor: &Namespace, guest: &NetnsGuest) -> Vec<String> {
     bridge_state(hypervisor).into_iter().chain(vlans).filter(|fact| !ours(fact)).collect()
 }
 
+/// Whether our port is in VLAN 10, or has an entry there.
+fn we_are_in_vlan_10(hypervisor: &Namespace) -> bool {
+    let told = ["vlan", "fdb"].map(|what| hypervisor.run("bridge", &["-j", what]));
+    let told = told.map(|text| serde_json::from_str::<serde_json::Value>(&text).unwrap());
+    let facts = told.iter().filter_map(|facts| facts.as_array()).flatten().map(ToString::to_string);
+    facts.into_iter().any(|fact| fact.contains("\"ifname\":\"sgt") && fact.contains("\"vlan\":10"))
+}
+
 #[test]
 fn a_guest_whose_vlan_is_not_configured_is_not_put_to_sleep_and_the_vlan_is_told() {
     let Some((network, guest)) = network_with_vlans() else { return };
@@ -63,6 +71,7 @@ fn a_guest_in_a_vlan_is_stood_in_for_there_and_nowhere_else() {
         daemon.sleep("web1");
         assert!(guest.is_frozen());
         assert_ne!(tables(&network.hypervisor, &guest), before);
+        assert!(we_are_in_vlan_10(&network.hypervisor));
         for own in [guest.v4, guest.v6] {
             let pings = ping(&network.c1, own, 5, Duration::from_millis(50));
             assert!(pings.all_answered(), "{}", pings.text);
@@ -94,6 +103,7 @@ fn a_guest_in_a_vlan_is_stood_in_for_there_and_nowhere_else() {
         until("the guest to be awake", PATIENCE, || daemon.state("web1") == "awake");
         assert!(!guest.is_frozen());
         assert_eq!(tables(&network.hypervisor, &guest), before);
+        until("our port to leave the VLAN", PATIENCE, || !we_are_in_vlan_10(&network.hypervisor));
     }
     assert_eq!(daemon.status("web1")["wakes"], 2);
     assert_eq!(daemon.status("web1")["nics"][0]["vlan"], 10);

@@ -353,6 +353,21 @@ async fn steer(steering: Steering, spot: Spot) -> Step {
     Ok(None)
 }
 
+/// The guest is awake and has all that came for it: our ports leave its VLANs, if no other sleeper needs them.
+pub(super) fn leave_vlans(control: &Control, at: usize) {
+    let spots = spots(control, at, Action::Release).unwrap_or_default();
+    for Spot { place, service, .. } in spots.into_iter().filter(|spot| spot.place.vlan.is_some()) {
+        // Without a port of ours there is none to leave.
+        let Some(service) = service else { continue };
+        let steering = Arc::clone(&control.steering);
+        tokio::spawn(async move {
+            if let Err(why) = steering.leave_vlan(&place, service).await {
+                tracing::warn!(bridge = place.bridge, %why, "our port stays in a VLAN that nobody sleeps in");
+            }
+        });
+    }
+}
+
 /// A saved guest has no port, and so nothing to take; groups come to ours all the same, since it is a
 /// multicast router's port to the bridge.
 async fn take_floods(steering: Steering, spot: Spot) -> Step {

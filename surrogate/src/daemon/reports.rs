@@ -13,10 +13,14 @@ use crate::time::Instant;
 pub(super) fn tell(control: &mut Control, at: usize) {
     let Some(guest) = control.guests.get_mut(at) else { return };
     let now = clock::now();
+    let mut awoke = false;
     while let Some(report) = guest.cycle.poll_report() {
         let name = guest.config.name.clone();
         let (kind, detail) = match report {
-            Report::State(state) => entered(guest, now, state),
+            Report::State(state) => {
+                awoke |= state == State::Awake;
+                entered(guest, now, state)
+            }
             Report::Done(action) => match orders::event_of(action) {
                 Some(kind) => (kind, done_detail(guest, action)),
                 None => continue,
@@ -58,6 +62,9 @@ pub(super) fn tell(control: &mut Control, at: usize) {
             _ => tracing::info!(guest = name, kind, detail),
         }
         control.events.record(Some(&name), kind, detail);
+    }
+    if awoke {
+        orders::leave_vlans(control, at);
     }
 }
 

@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use surrogate::io::steering::Place;
 use surrogate_house::{Capture, Frame, Namespace};
+use surrogate_wire::Mac;
 
 use crate::world::{CLIENT, GUEST, World, numbered, numbers};
 
@@ -85,6 +87,30 @@ fn a_port_whose_untagged_frames_are_in_another_vlan_than_configured_is_refused()
     assert_eq!(check(None), Err(why.to_owned()));
     world.hypervisor.bridge("vlan add dev g1 vid 1 pvid untagged");
     assert_eq!(check(None), Ok("g1".to_owned()));
+}
+
+#[test]
+fn our_port_leaves_a_vlan_with_the_last_guest_that_is_steered_there() {
+    let Some(world) = vlan_aware("mcast_snooping 0") else { return };
+    let service = Mac([2, 0, 0, 0, 0, 0xfe]);
+    let one = Place { vlan: Some(10), ..world.place() };
+    let other = Place { guest: "other".to_owned(), mac: Mac([2, 0, 0, 0, 0, 0x77]), ..one.clone() };
+    let ours = || world.tables().into_iter().filter(|line| line.contains("dev sur0 vlan 10")).count();
+    world.steering(async |steering| {
+        for place in [&one, &other] {
+            steering.steer(place, Some("g1")).await.unwrap();
+            steering.own_mac("br0", Some(10), place.surrogate_port, service).await.unwrap();
+        }
+        assert_eq!(ours(), 4, "both guests, our services, our port itself: {:?}", world.tables());
+        steering.release(&one, "g1").await.unwrap();
+        steering.leave_vlan(&one, service).await.unwrap();
+        assert_eq!(ours(), 3, "the other one still needs it: {:?}", world.tables());
+        steering.release(&other, "g1").await.unwrap();
+        for _ in 0..2 {
+            steering.leave_vlan(&other, service).await.unwrap();
+            assert_eq!(ours(), 0, "{:?}", world.tables());
+        }
+    });
 }
 
 #[test]

@@ -192,14 +192,18 @@ impl Exchange {
     /// # Errors
     /// `EOPNOTSUPP` where the kernel has no VLAN-aware bridges.
     pub fn join_vlan(&mut self, ifindex: u32, vlan: u16) -> Result<(), RequestError> {
-        let mut message = LinkMessage::default();
-        message.header.interface_family = AddressFamily::Bridge;
-        message.header.index = ifindex;
-        message.attributes.push(LinkAttribute::AfSpecBridge(vec![AfSpecBridge::VlanInfo(BridgeVlanInfo {
-            flags: BridgeVlanInfoFlags::empty(),
-            vid: vlan,
-        })]));
-        self.route(&RouteNetlinkMessage::SetLink(message), 0).map(drop)
+        self.route(&RouteNetlinkMessage::SetLink(membership(ifindex, vlan)), 0).map(drop)
+    }
+
+    /// Takes a port of a VLAN-aware bridge out of `vlan`, if it is in it.
+    ///
+    /// # Errors
+    /// All of [`RequestError`] but "no such VLAN" and "no such link".
+    pub fn leave_vlan(&mut self, ifindex: u32, vlan: u16) -> Result<(), RequestError> {
+        match self.route(&RouteNetlinkMessage::DelLink(membership(ifindex, vlan)), 0) {
+            Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::ENODEV)) => Ok(()),
+            left => left.map(drop),
+        }
     }
 
     /// The VLANs that a port of a VLAN-aware bridge is a member of.
@@ -322,6 +326,30 @@ impl Netlink {
         )
         .await
     }
+
+    /// As [`Exchange::leave_vlan`].
+    ///
+    /// # Errors
+    /// As [`Exchange::leave_vlan`].
+    pub async fn leave_vlan(&self, ifindex: u32, vlan: u16) -> Result<(), NetlinkError> {
+        self.ask(
+            || format!("take port {ifindex} out of VLAN {vlan}"),
+            move |exchange| exchange.leave_vlan(ifindex, vlan),
+        )
+        .await
+    }
+}
+
+/// A port's tagged membership in `vlan`.
+fn membership(ifindex: u32, vlan: u16) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.interface_family = AddressFamily::Bridge;
+    message.header.index = ifindex;
+    message.attributes.push(LinkAttribute::AfSpecBridge(vec![AfSpecBridge::VlanInfo(BridgeVlanInfo {
+        flags: BridgeVlanInfoFlags::empty(),
+        vid: vlan,
+    })]));
+    message
 }
 
 impl PortChange {

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`steer`](Steering::steer) | forwarding entry: the guest's frames come to our port | [`release`](Steering::release) |
 //! | [`take_floods`](Steering::take_floods) | nothing is flooded to the guest's port; its groups come to ours | [`return_floods`](Steering::return_floods) |
+//! | `steer`, in a VLAN | our port joins it | [`leave_vlan`](Steering::leave_vlan) |
 //! | [`disable_port`](Steering::disable_port) | nothing passes the guest's port at all | [`enable_port`](Steering::enable_port) |
 //!
 //! Each operation is written to the journal, with the old values, *before* anything is changed, and may
@@ -34,7 +35,7 @@ use crate::io::netlink::{FdbKind, GroupEntry, Link, Netlink, NetlinkError, PortC
 pub struct Steering {
     netlink: Netlink,
     journal: Arc<Journal>,
-    /// Held from reading what is recorded of ports and groups to changing them, as guests share both.
+    /// Held from reading what is recorded of ports, groups and VLANs to changing them, as guests share all three.
     order: tokio::sync::Mutex<()>,
 }
 
@@ -86,6 +87,7 @@ impl Steering {
     /// # Errors
     /// All kinds but [`SteeringError::NoPort`].
     pub async fn steer(&self, place: &Place, guest_port: Option<&str>) -> Result<(), SteeringError> {
+        let _order = if place.vlan.is_some() { Some(self.order.lock().await) } else { None };
         let bridge = self.bridge(&place.bridge).await?;
         let vlan = place.vlan_on(&bridge);
         let (mut port, mut was) = match self.recorded(place, Kind::Steered) {
@@ -260,6 +262,32 @@ impl Steering {
         let untagged = |of: &PortVlan| of.vlan == vlan && of.untagged;
         let untag = aware && self.netlink.port_vlans(link.ifindex).await?.iter().any(untagged);
         Ok(Some((link.ifindex, untag.then_some(vlan))))
+    }
+
+    /// Has our port leave the VLAN that [`steer`](Self::steer) joined for `place`, and the bridge forget our own
+    /// service address there, unless another guest of that VLAN is steered to us. When all that was on its way to
+    /// our port has come.
+    ///
+    /// # Errors
+    /// [`SteeringError::Netlink`], [`SteeringError::NoBridge`].
+    pub async fn leave_vlan(&self, place: &Place, service_mac: Mac) -> Result<(), SteeringError> {
+        let _order = self.order.lock().await;
+        let Some(vlan) = place.vlan else { return Ok(()) };
+        let bridge = self.bridge(&place.bridge).await?;
+        let needed = self.journal.changes().into_iter().any(|change| {
+            let there = change.bridge == place.bridge && change.vlan == place.vlan;
+            there && change.what.kind() == Kind::Steered
+        });
+        // The default one is every port's.
+        if needed || place.vlan_on(&bridge).is_none() || vlan_on(&bridge, None) == Some(vlan) {
+            return Ok(());
+        }
+        let vlans = self.netlink.port_vlans(place.surrogate_port).await?;
+        if !vlans.iter().any(|of| of.vlan == vlan) {
+            return Ok(());
+        }
+        self.netlink.fdb_delete(service_mac, Some(vlan), place.surrogate_port).await?;
+        Ok(self.netlink.leave_vlan(place.surrogate_port, vlan).await?)
     }
 
     /// Has the bridge send frames for our own service address, in `vlan`, to our port. It vanishes with the port.
