@@ -291,6 +291,23 @@ fn replay_says_what_would_have_woken_whom_and_when() {
     assert!(said.contains("web1: answer arp"), "{said}");
     assert!(said.contains("TCP SYN to port 80 from 192.0.2.99"), "{said}");
     assert!(said.contains("web1: hold-and-wake") && said.contains("WAKES web1"), "{said}");
+    assert!(
+        said.contains("\nassumed: each guest sleeps from the first frame on; once woken it is awake"),
+        "{said}"
+    );
+    assert!(
+        said.contains("web1: awake") && said.contains("would have been woken 1 time:"),
+        "one page: {said}"
+    );
+
+    let text = std::fs::read_to_string(place.config()).unwrap();
+    std::fs::write(place.config(), text + "wake = \"never\"\n").unwrap();
+    let output = place.run(&format!("replay {}", fixture("tcp/http.pcap")));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        said.contains("  6 frames worth waking for woke nobody: its policy is wake = \"never\"\n"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -73,7 +73,9 @@ pub enum Command {
         since: u64,
     },
     /// Show what would have become of a capture's frames, had the configured guests slept: what is
-    /// answered, what is held, what wakes whom. No daemon, no privileges; guests need their `mac`
+    /// answered, what is held, what wakes whom. No daemon, no privileges; guests need their `mac`.
+    /// A guest that was woken is awake until it was `idle_after`, and at least `min_awake`, without
+    /// a frame to or from it; with `idle_after = "never"` to the end
     Replay(Replay),
 }
 

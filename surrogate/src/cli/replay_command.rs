@@ -17,7 +17,11 @@ use crate::io::capture::{CaptureError, CaptureReader};
 /// How many wakes of a guest are shown without `-v`.
 const WAKES_SHOWN: usize = 20;
 /// The verdicts in the order of the table.
-const VERDICTS: [&str; 8] = ["answer", "absorb", "hold", "hold-and-wake", "stub", "drop", "foreign", "own"];
+const VERDICTS: [&str; 9] =
+    ["answer", "absorb", "hold", "hold-and-wake", "stub", "drop", "awake", "foreign", "own"];
+/// What is assumed of guests, as no capture shows it.
+const ASSUMED: &str = "each guest sleeps from the first frame on; once woken it is awake until it was idle_after, \
+                       and at least min_awake, without a frame to or from it";
 
 /// Replays and shows.
 pub(super) fn replay(config: &Path, args: &args::Replay, json: bool) -> Result<(), Failure> {
@@ -86,15 +90,16 @@ fn verdicts(judged: &Judged) -> String {
     if judged.own {
         return "own".to_owned();
     }
-    if judged.verdicts.is_empty() {
+    if judged.verdicts.is_empty() && judged.awake.is_empty() {
         return "foreign".to_owned();
     }
+    let awake = judged.awake.iter().map(|guest| format!("{guest}: awake"));
     let each = judged.verdicts.iter().map(|(guest, verdict)| match verdict {
         Verdict::Answer(by) => format!("{guest}: answer {}", by.name()),
         Verdict::Drop(reason) => format!("{guest}: drop {}", reason.name()),
         other => format!("{guest}: {}", verdict_name(*other)),
     });
-    each.collect::<Vec<_>>().join("; ")
+    each.chain(awake).collect::<Vec<_>>().join("; ")
 }
 
 fn report(args: &args::Replay, totals: &Totals) -> String {
@@ -106,9 +111,11 @@ fn report(args: &args::Replay, totals: &Totals) -> String {
         utc(totals.first_unix_ns / 1_000_000),
         utc(totals.last_unix_ns / 1_000_000),
     );
+    text.push_str(&format!("assumed: {ASSUMED}\n"));
     for (n, what) in [
         (totals.own, "sent by the sleeping guests themselves, left out"),
         (totals.cut, "cut short by the capture's snap length, their checksums not looked at"),
+        (totals.awake, "to or from guests that were awake by then"),
         (totals.foreign, "concerned no sleeper"),
         (totals.replies, "sent in answer"),
     ] {
@@ -136,7 +143,7 @@ fn report(args: &args::Replay, totals: &Totals) -> String {
 fn kinds(totals: &Totals) -> String {
     let used = VERDICTS.map(|verdict| totals.kinds.values().any(|counts| counts.contains_key(verdict)));
     let row = |name: String, cell: &dyn Fn(&'static str) -> String| {
-        let mut row = [const { String::new() }; 9];
+        let mut row = [const { String::new() }; 10];
         let cells = VERDICTS.iter().zip(used).filter(|(_, used)| *used).map(|(verdict, _)| cell(verdict));
         for (place, text) in row.iter_mut().zip(std::iter::once(name).chain(cells)) {
             *place = text;
@@ -167,10 +174,13 @@ fn guest_report(guest: &GuestTotals, verbose: bool) -> String {
                 .map(|why| (why.name(), sum(&|c| c.dropped.get(why as usize).copied().unwrap_or(0))))
         ),
     );
-    if guest.not_woken > 0 {
+    if guest.forbidden > 0 {
+        let frames = plural(guest.forbidden, "frame");
+        text.push_str(&format!("  {frames} worth waking for woke nobody: its policy is wake = \"never\"\n"));
+    }
+    if let Some(Wake { frame, reason, .. }) = &guest.put_off {
         text.push_str(&format!(
-            "  {} worth waking for woke nobody: policy forbids it, or no budget was left when the capture ended\n",
-            plural(guest.not_woken, "frame")
+            "  frame {frame} ({reason}) still waited for its wake budget when the capture ended\n"
         ));
     }
     if guest.wakes.is_empty() {

@@ -1,9 +1,11 @@
 //! A capture through the engine, by the capture's own timestamps, as if the configured guests slept.
 //!
-//! Each guest is a fiction that sleeps again the moment it was woken: what was held is delivered,
-//! then the engine answers on in the next epoch. So every frame that would have woken the guest shows,
-//! as far as its wake budget allows; one that finds no budget wakes it as soon as there is some.
-//! Frames that a sleeping guest itself sent are left out: asleep, it would not have.
+//! Each guest sleeps when the capture begins. A frame that wakes it has it awake at once, with what was held
+//! delivered, until its `idle_after` (and at least `min_awake`) of the capture's time has passed without a frame
+//! to or from its MACs; then it sleeps again. Its processor and the rate of its packets, which the daemon looks
+//! at, are in no capture. With `idle_after = "never"` it stays awake, as only a command would put it to sleep.
+//! A frame that finds no wake budget wakes it as soon as there is some. Frames that a sleeping guest itself sent
+//! are left out: asleep, it would not have.
 //!
 //! No clock, no file, no printing: frames in, what became of them out.
 
@@ -11,7 +13,8 @@ mod outcome;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use surrogate_wire::{Frame, Offload, Received};
 
@@ -19,7 +22,7 @@ pub(super) use self::outcome::verdict_name;
 pub use self::outcome::{GuestTotals, Judged, Totals, Wake};
 use super::frame_kind;
 use crate::config::{Config, Guest, WakePolicy};
-use crate::engine::{Command, Done, Engine, Limits, Mode, Notice, Output, WakeReason};
+use crate::engine::{Command, Done, Engine, Limits, Mode, Notice, Output, Verdict, WakeReason};
 use crate::guest::identity::{Epoch, GuestId, Mac, NicId, NicIdentity, PortId};
 use crate::io::capture::Captured;
 use crate::policy::budget::Bucket;
@@ -52,7 +55,7 @@ pub struct Replay {
     guests: Vec<Sleeper>,
     left_out: Vec<String>,
     by_nic: HashMap<NicId, usize>,
-    own: HashSet<Mac>,
+    by_mac: HashMap<Mac, usize>,
     trust_checksums: bool,
     begun: bool,
     totals: Totals,
@@ -69,7 +72,11 @@ struct Sleeper {
     /// A wake that waits for budget.
     due: Option<(Instant, Wake)>,
     wakes: Vec<Wake>,
-    not_woken: u64,
+    idle_after: Option<Duration>,
+    min_awake: Duration,
+    /// Since when it is awake, and when the latest frame to or from it came; `None`: it sleeps.
+    awake: Option<(Instant, Instant)>,
+    forbidden: u64,
 }
 
 impl Replay {
@@ -98,13 +105,13 @@ impl Replay {
         }
         let mut next = 0;
         let mut by_nic = HashMap::new();
-        let mut own = HashSet::new();
+        let mut by_mac = HashMap::new();
         for (at, guest) in guests.iter_mut().enumerate() {
             for nic in &mut guest.nics {
                 nic.nic = NicId(next);
                 next += 1;
                 by_nic.insert(nic.nic, at);
-                own.insert(nic.mac);
+                by_mac.insert(nic.mac, at);
             }
         }
         Ok(Self {
@@ -114,7 +121,7 @@ impl Replay {
             guests,
             left_out,
             by_nic,
-            own,
+            by_mac,
             trust_checksums,
             begun: false,
             totals: Totals::default(),
@@ -151,12 +158,16 @@ impl Replay {
         let offload = if cut || self.trust_checksums { Offload::Verified } else { Offload::None };
         let received = Received { bytes, vlan: None, offload };
         let (kind, what) = frame_kind::describe(&received);
+        let ends = Frame::parse(&received).ok().map(|frame| (frame.src, frame.dst));
+        let sender = ends.and_then(|(src, _)| self.by_mac.get(&src).copied());
+        let own = sender.is_some_and(|at| self.guests.get(at).is_some_and(|guest| guest.awake.is_none()));
         let mut judged = Judged {
             frame: self.totals.frames,
             unix_ns: captured.unix_ns,
             kind,
             what,
-            own: Frame::parse(&received).is_ok_and(|frame| self.own.contains(&frame.src)),
+            own,
+            awake: Vec::new(),
             verdicts: Vec::new(),
             woke: Vec::new(),
             replies,
@@ -165,6 +176,10 @@ impl Replay {
             self.totals.own += 1;
             self.tally(kind, "own");
         } else {
+            let receiver = ends.and_then(|(_, dst)| self.by_mac.get(&dst).copied());
+            for at in sender.into_iter().chain(receiver) {
+                self.heard(at, &mut judged);
+            }
             self.judge(received, &mut judged);
         }
         self.totals.replies += judged.replies.len() as u64;
@@ -176,22 +191,32 @@ impl Replay {
     pub fn finish(mut self) -> Totals {
         for guest in self.guests {
             let nics = guest.nics.iter().filter_map(|nic| self.engine.counters(nic.nic).cloned()).collect();
-            let Sleeper { name, wakes, not_woken, due, .. } = guest;
-            let not_woken = not_woken + u64::from(due.is_some());
-            self.totals.guests.push(GuestTotals { guest: name, nics, wakes, not_woken });
+            let Sleeper { name, wakes, forbidden, due, .. } = guest;
+            let put_off = due.map(|(_, wake)| wake);
+            self.totals.guests.push(GuestTotals { guest: name, nics, wakes, forbidden, put_off });
         }
         self.totals
     }
 
     fn judge(&mut self, received: Received<'_>, judged: &mut Judged) {
         let verdicts = self.engine.handle_frame(self.now, &mut self.rng, PORT, received);
-        if verdicts.is_foreign() {
-            self.totals.foreign += 1;
-            self.tally(judged.kind, "foreign");
+        match (verdicts.is_foreign(), judged.awake.is_empty()) {
+            (true, true) => {
+                self.totals.foreign += 1;
+                self.tally(judged.kind, "foreign");
+            }
+            (true, false) => {
+                self.totals.awake += 1;
+                self.tally(judged.kind, "awake");
+            }
+            (false, _) => {}
         }
         for (nic, verdict) in verdicts.iter() {
             self.tally(judged.kind, verdict_name(verdict));
-            let guest = self.by_nic.get(&nic).and_then(|&at| self.guests.get(at));
+            let mut guest = self.by_nic.get(&nic).and_then(|&at| self.guests.get_mut(at));
+            if let (Some(guest), Verdict::HoldAndWake) = (&mut guest, verdict) {
+                guest.forbidden += u64::from(guest.wake == WakePolicy::Never);
+            }
             judged.verdicts.push((guest.map(|guest| guest.name.clone()).unwrap_or_default(), verdict));
         }
         for notice in self.perform(&mut judged.replies) {
@@ -203,6 +228,17 @@ impl Replay {
         }
     }
 
+    /// A frame comes from the guest or goes to it: if it is awake, it stays so for longer.
+    fn heard(&mut self, at: usize, judged: &mut Judged) {
+        let now = self.now;
+        let Some(guest) = self.guests.get_mut(at) else { return };
+        let Some((_, last)) = &mut guest.awake else { return };
+        *last = now;
+        if !judged.awake.contains(&guest.name) {
+            judged.awake.push(guest.name.clone());
+        }
+    }
+
     /// A frame is worth waking the guest for.
     fn asked_to_wake(&mut self, at: usize, epoch: Epoch, reason: WakeReason, judged: &mut Judged) {
         let Some(guest) = self.guests.get_mut(at) else { return };
@@ -211,30 +247,40 @@ impl Replay {
         }
         let wake =
             Wake { frame: judged.frame, unix_ns: judged.unix_ns, reason: reason.to_string(), put_off_ms: 0 };
-        let granted = match (&guest.wake, &mut guest.bucket) {
-            (WakePolicy::Never, _) | (_, None) => Err(None),
-            (WakePolicy::Managed | WakePolicy::Always, Some(bucket)) => bucket.take(self.now),
+        let (WakePolicy::Managed | WakePolicy::Always, Some(bucket)) = (&guest.wake, &mut guest.bucket)
+        else {
+            return;
         };
-        match granted {
+        match bucket.take(self.now) {
             Ok(()) => {
                 judged.woke.push(guest.name.clone());
-                self.wake(at, wake, &mut judged.replies);
+                self.wake(self.now, at, wake, &mut judged.replies);
             }
-            Err(Some(when)) => guest.due = Some((when, wake)),
-            Err(None) => guest.not_woken += 1,
+            // A bucket that nothing fills gives none before the capture ends either.
+            Err(when) => guest.due = Some((when.unwrap_or(Instant::from_nanos(u64::MAX)), wake)),
         }
     }
 
-    /// Wakes a guest, gives it what is held, and puts it to sleep again, all at this moment.
-    fn wake(&mut self, at: usize, wake: Wake, replies: &mut Vec<Vec<u8>>) {
+    /// Wakes a guest and gives it what is held, all at this moment.
+    fn wake(&mut self, now: Instant, at: usize, wake: Wake, replies: &mut Vec<Vec<u8>>) {
         let Some(guest) = self.guests.get_mut(at) else { return };
         guest.wakes.push(wake);
+        guest.awake = Some((now, now));
         let nics: Vec<NicId> = guest.nics.iter().map(|nic| nic.nic).collect();
         let epoch = guest.epoch;
-        guest.epoch = epoch.next();
-        self.set_mode(&nics, epoch, Mode::Replay { released: false });
+        self.set_mode(now, &nics, epoch, Mode::Replay { released: false });
         self.perform(replies);
-        self.set_mode(&nics, epoch.next(), Mode::Answer);
+        self.set_mode(now, &nics, epoch, Mode::Pass);
+        self.perform(replies);
+    }
+
+    /// A guest that was awake and idle for long enough sleeps again.
+    fn sleep_again(&mut self, now: Instant, at: usize, replies: &mut Vec<Vec<u8>>) {
+        let Some(guest) = self.guests.get_mut(at) else { return };
+        guest.awake = None;
+        guest.epoch = guest.epoch.next();
+        let (nics, epoch) = (guest.nics.iter().map(|nic| nic.nic).collect::<Vec<_>>(), guest.epoch);
+        self.set_mode(now, &nics, epoch, Mode::Answer);
         self.perform(replies);
     }
 
@@ -251,7 +297,7 @@ impl Replay {
             }
         }
         for (nic, epoch) in asleep {
-            self.set_mode(&[nic], epoch, Mode::Answer);
+            self.set_mode(self.now, &[nic], epoch, Mode::Answer);
         }
         self.perform(&mut Vec::new());
     }
@@ -261,14 +307,17 @@ impl Replay {
         let frame_came = self.now;
         loop {
             let timer = self.engine.poll_timeout().filter(|&when| when <= frame_came);
-            let waiting =
-                self.guests.iter().enumerate().filter_map(|(at, guest)| Some((guest.due.as_ref()?.0, at)));
-            let wake = waiting.min().filter(|&(when, _)| when <= frame_came);
-            match (timer, wake) {
+            let guests = self.guests.iter().enumerate();
+            let turn = guests.filter_map(|(at, guest)| Some((guest.turns_at()?, at))).min();
+            let turn = turn.filter(|&(when, _)| when <= frame_came);
+            match (timer, turn) {
                 (None, None) => break,
-                (Some(timer), wake) if wake.is_none_or(|(when, _)| timer <= when) => {
+                (Some(timer), turn) if turn.is_none_or(|(when, _)| timer <= when) => {
                     self.engine.handle_timeout(timer, &mut self.rng);
                     self.perform(replies);
+                }
+                (_, Some((when, at))) if self.guests.get(at).is_some_and(|guest| guest.awake.is_some()) => {
+                    self.sleep_again(when, at, replies);
                 }
                 (_, Some((when, at))) => self.wake_late(when, at, replies),
                 (Some(_), None) => break,
@@ -285,14 +334,14 @@ impl Replay {
             _ => {
                 let late = when.since(Instant::from_nanos(wake.unix_ns));
                 wake.put_off_ms = u64::try_from(late.as_millis()).unwrap_or(u64::MAX);
-                self.wake(at, wake, replies);
+                self.wake(when, at, wake, replies);
             }
         }
     }
 
-    fn set_mode(&mut self, nics: &[NicId], epoch: Epoch, mode: Mode) {
+    fn set_mode(&mut self, now: Instant, nics: &[NicId], epoch: Epoch, mode: Mode) {
         for &nic in nics {
-            self.engine.handle_command(self.now, &mut self.rng, Command::SetMode { nic, epoch, mode });
+            self.engine.handle_command(now, &mut self.rng, Command::SetMode { nic, epoch, mode });
         }
     }
 
@@ -358,7 +407,18 @@ impl Sleeper {
             bucket: None,
             due: None,
             wakes: Vec::new(),
-            not_woken: 0,
+            idle_after: guest.policy.idle_after,
+            min_awake: guest.policy.min_awake,
+            awake: None,
+            forbidden: 0,
+        }
+    }
+
+    /// When it falls asleep if it is awake, and wakes if a wake waits for budget.
+    fn turns_at(&self) -> Option<Instant> {
+        match self.awake {
+            Some((since, last)) => Some((last + self.idle_after?).max(since + self.min_awake)),
+            None => self.due.as_ref().map(|&(when, _)| when),
         }
     }
 }

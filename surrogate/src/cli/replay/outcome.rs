@@ -33,6 +33,8 @@ pub struct Judged {
     pub what: String,
     /// It came from a sleeping guest itself and was left out.
     pub own: bool,
+    /// Guests that were awake and that it came from or went to.
+    pub awake: Vec<String>,
     /// The verdict for each guest that it concerned; none: it concerned no sleeper.
     pub verdicts: Vec<(String, Verdict)>,
     /// Whom it woke.
@@ -55,11 +57,13 @@ pub struct Totals {
     pub cut: u64,
     /// Of these, sent by a sleeping guest itself and left out.
     pub own: u64,
-    /// Of these, concerning no sleeper.
+    /// Of these, concerning no sleeper, to or from a guest that a frame before had woken.
+    pub awake: u64,
+    /// Of these, concerning no sleeper, all others.
     pub foreign: u64,
     /// Frames that were sent in answer.
     pub replies: u64,
-    /// Per kind of frame, how often which verdict; "foreign" and "own" stand beside them.
+    /// Per kind of frame, how often which verdict; "awake", "foreign" and "own" stand beside them.
     pub kinds: BTreeMap<&'static str, BTreeMap<&'static str, u64>>,
     /// Each guest's part.
     pub guests: Vec<GuestTotals>,
@@ -74,8 +78,10 @@ pub struct GuestTotals {
     pub nics: Vec<Counters>,
     /// What would have woken it, in order.
     pub wakes: Vec<Wake>,
-    /// Frames worth waking for that woke nobody: `wake = "never"`, or a budget that never fills.
-    pub not_woken: u64,
+    /// Frames worth waking for that woke nobody, as its policy is `wake = "never"`.
+    pub forbidden: u64,
+    /// The wake that still waited for budget when the capture ended.
+    pub put_off: Option<Wake>,
 }
 
 impl Totals {

@@ -67,6 +67,57 @@ fn replay(only: Option<&str>) -> Replay {
     Replay::new(&Config::parse(CONFIG).unwrap(), only, false).unwrap()
 }
 
+/// A replay with these lines in `[defaults]`.
+fn with(defaults: &str) -> Replay {
+    let config = CONFIG.replace("[defaults]\n", &format!("[defaults]\n{defaults}\n"));
+    Replay::new(&Config::parse(&config).unwrap(), None, false).unwrap()
+}
+
+/// The frames' numbers that woke web1.
+fn woke(replay: Replay) -> Vec<u64> {
+    replay.finish().guests[0].wakes.iter().map(|wake| wake.frame).collect()
+}
+
+#[test]
+fn a_woken_guest_is_awake_until_it_was_idle_for_long_enough() {
+    let mut replay = with("idle_after = \"10m\"");
+    let from_it = || [&CLIENT[..], &guest(11), &[0x88, 0xb5], &[0; 46]].concat();
+    for (second, bytes, awake) in [
+        (0, syn(CLIENT, 11, 40_000), false),
+        (1, syn(CLIENT, 11, 40_001), true),
+        (500, from_it(), true),
+        (1099, syn(CLIENT, 11, 40_002), true),
+        // Somebody else's frame does not keep it awake, and a request for its address is its own to answer.
+        (1600, arp_request(12), false),
+        (1601, arp_request(11), false),
+        (1699, syn(CLIENT, 11, 40_003), false),
+    ] {
+        let judged = replay.frame(&at(second, bytes));
+        assert_eq!(judged.awake, if awake { vec!["web1"] } else { vec![] }, "{second} s: {judged:?}");
+        assert!(!judged.own && (!awake || judged.verdicts.is_empty()), "{second} s: {judged:?}");
+    }
+    let totals = replay.finish();
+    let wakes: Vec<u64> = totals.guests[0].wakes.iter().map(|wake| wake.frame).collect();
+    assert_eq!((wakes, totals.awake, totals.foreign), (vec![1, 7], 3, 1));
+    assert_eq!(totals.kinds["tcp-syn"]["awake"], 2);
+    totals.guests[0].nics[0].conserved().unwrap();
+}
+
+#[test]
+fn a_woken_guest_is_awake_for_min_awake_and_with_idle_after_never_for_good() {
+    let play = |defaults: &str, seconds: &[u64]| {
+        let mut replay = with(defaults);
+        for (second, port) in seconds.iter().zip(40_000..) {
+            replay.frame(&at(*second, syn(CLIENT, 11, port)));
+        }
+        woke(replay)
+    };
+    assert_eq!(play("idle_after = \"1s\"\nmin_awake = \"30s\"", &[0, 5, 29, 31, 60, 62]), [1, 4, 6]);
+    assert_eq!(play("idle_after = \"1s\"\nmin_awake = \"0s\"", &[0, 5, 29]), [1, 2, 3]);
+    assert_eq!(play("idle_after = \"never\"", &[0, 5, 100_000]), [1]);
+    assert_eq!(play("", &[0, 599, 1198, 1799]), [1, 4], "ten minutes unless said otherwise");
+}
+
 #[test]
 fn a_request_is_answered_in_the_guests_name() {
     let mut replay = replay(None);
@@ -84,8 +135,8 @@ fn a_request_is_answered_in_the_guests_name() {
 }
 
 #[test]
-fn each_frame_worth_waking_for_shows_as_far_as_the_budget_goes() {
-    let mut replay = replay(None);
+fn a_guest_that_is_idle_at_once_is_woken_as_often_as_its_budget_allows() {
+    let mut replay = with("idle_after = \"500ms\"\nmin_awake = \"0s\"");
     for n in 0..4_u16 {
         let judged = replay.frame(&at(u64::from(n), syn(CLIENT, 11, 40_000 + n)));
         assert_eq!(judged.verdicts, [("web1".to_owned(), Verdict::HoldAndWake)]);
@@ -107,10 +158,23 @@ fn each_frame_worth_waking_for_shows_as_far_as_the_budget_goes() {
 fn a_guest_that_never_wakes_holds() {
     let never = CONFIG.replace("[defaults]\n", "[defaults]\nwake = \"never\"\n");
     let mut replay = Replay::new(&Config::parse(&never).unwrap(), None, false).unwrap();
-    let judged = replay.frame(&at(0, syn(CLIENT, 11, 40_000)));
-    assert!(judged.woke.is_empty());
-    let totals = replay.finish();
-    assert_eq!((totals.guests[0].not_woken, totals.guests[0].nics[0].holding), (1, 1));
+    for port in [40_000, 40_001] {
+        let judged = replay.frame(&at(0, syn(CLIENT, 11, port)));
+        assert!(judged.woke.is_empty());
+    }
+    let web1 = &replay.finish().guests[0];
+    assert_eq!((web1.forbidden, &web1.put_off, web1.nics[0].holding), (2, &None, 2));
+}
+
+#[test]
+fn a_wake_that_found_no_budget_before_the_end_is_named() {
+    let mut replay = with("idle_after = \"500ms\"\nmin_awake = \"0s\"");
+    for n in 0..4_u16 {
+        replay.frame(&at(u64::from(n), syn(CLIENT, 11, 40_000 + n)));
+    }
+    let web1 = &replay.finish().guests[0];
+    let put_off = web1.put_off.as_ref().map(|wake| wake.frame);
+    assert_eq!((web1.wakes.len(), put_off, web1.forbidden), (2, Some(3), 0));
 }
 
 #[test]
