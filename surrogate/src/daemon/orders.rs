@@ -201,7 +201,13 @@ fn record(control: &mut Control, at: usize, order: Order, intent: Intent) {
         since_unix_ms: clock::unix_ms(),
     };
     let (journal, outbox) = (Arc::clone(&control.journal), control.outbox.clone());
+    let steering = Arc::clone(&control.steering);
+    let disables = guest.cycle.port_sleeps();
+    let spots = spots(control, at, order.action).unwrap_or_default();
     if matches!(intent, Intent::Wake | Intent::Awake) {
+        if intent == Intent::Awake {
+            spots.iter().for_each(|spot| steering.came_to_nothing(&spot.place));
+        }
         // A wake waits for no disk: a daemon that does not find its record finds a sleeper as we did.
         journal.note_guest(&record);
         journal.flush_soon();
@@ -209,8 +215,17 @@ fn record(control: &mut Control, at: usize, order: Order, intent: Intent) {
         let _ = outbox.send(Message::Done { guest: at, ticket: order.ticket, result });
         return;
     }
-    tokio::task::spawn_blocking(move || {
-        let result = journal.put_guest(&record).map(|()| Outcome::Plain).map_err(|why| why.to_string());
+    tokio::spawn(async move {
+        let mut changes = Vec::new();
+        for spot in spots {
+            changes.extend(steering.foresee(&spot.place, spot.port.as_deref(), disables).await);
+        }
+        let written = tokio::task::spawn_blocking(move || journal.put_cycle(&record, &changes)).await;
+        let result = match written {
+            Ok(Ok(())) => Ok(Outcome::Plain),
+            Ok(Err(why)) => Err(why.to_string()),
+            Err(why) => Err(why.to_string()),
+        };
         let _ = outbox.send(Message::Done { guest: at, ticket: order.ticket, result });
     });
 }

@@ -14,7 +14,7 @@ use crate::world::{GUEST, World};
 
 const SNOOPING: &str = "mcast_snooping 1 mcast_querier 1";
 
-fn world_with_groups() -> World {
+pub(crate) fn world_with_groups() -> World {
     let world = World::new(SNOOPING);
     world.hypervisor.bridge(
         "link set dev g1 mcast_flood off\n\
@@ -186,13 +186,13 @@ fn a_daemon_killed_at_any_moment_leaves_nothing_that_cannot_be_put_back() {
     assert!(interrupted >= 8, "hardly any kill hit a change: the test shows little");
 }
 
-async fn sleep(steering: &Steering, place: &Place) {
+pub(crate) async fn sleep(steering: &Steering, place: &Place) {
     steering.steer(place, Some("g1")).await.unwrap();
     steering.take_floods(place, "g1").await.unwrap();
     steering.disable_port(place, "g1").await.unwrap();
 }
 
-async fn wake(steering: &Steering, place: &Place) {
+pub(crate) async fn wake(steering: &Steering, place: &Place) {
     steering.enable_port(place, "g1").await.unwrap();
     steering.return_floods(place, Some("g1")).await.unwrap();
     steering.release(place, "g1").await.unwrap();

@@ -7,6 +7,7 @@
 mod crash;
 mod entries;
 mod floods;
+mod foresight;
 mod links;
 mod vlans;
 mod world;

@@ -187,6 +187,12 @@ impl Lifecycle {
         self.depth
     }
 
+    /// Whether its own ports are disabled while it sleeps.
+    #[must_use]
+    pub const fn port_sleeps(&self) -> bool {
+        self.policy.port_sleeps
+    }
+
     /// Until when the daemon leaves it awake of its own accord, because its last sleeps came to nothing. A
     /// command is not bound by it.
     #[must_use]

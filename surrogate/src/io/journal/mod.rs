@@ -128,7 +128,17 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Write`].
     pub fn put_guest(&self, guest: &GuestRecord) -> Result<(), JournalError> {
-        self.write(vec![Write::Guest(guest.name.clone(), Some(guest.clone()))])
+        self.put_cycle(guest, &[])
+    }
+
+    /// Records a guest whose cycle begins, and the changes that it will bring: all or none.
+    ///
+    /// # Errors
+    /// [`JournalError::Write`].
+    pub fn put_cycle(&self, guest: &GuestRecord, changes: &[Change]) -> Result<(), JournalError> {
+        let guest = Write::Guest(guest.name.clone(), Some(guest.clone()));
+        let changes = changes.iter().map(|change| Write::Change(change.key(), Some(change.clone())));
+        self.write(core::iter::once(guest).chain(changes).collect())
     }
 
     /// Notes what is new of a guest.

@@ -8,7 +8,8 @@
 //! | [`disable_port`](Steering::disable_port) | nothing passes the guest's port at all | [`enable_port`](Steering::enable_port) |
 //!
 //! Each operation is written to the journal, with the old values, *before* anything is changed, and may
-//! be repeated. That it was put back is written soon *after*, and nobody waits for it: once more changes
+//! be repeated. Those of a sleep are foreseen and written together before the guest's frames are held
+//! ([`foresee`](Steering::foresee)), so that a guest that runs waits for no disk. That it was put back is written soon *after*, and nobody waits for it: once more changes
 //! nothing. So whatever becomes of the daemon, [`Steering::reconcile`] of its successor or
 //! [`release_all`] without one finds what there is to put back. Our own port takes its entries with it
 //! when the daemon dies; only the guest's port keeps traces. Ports are known by name: a restored guest
@@ -17,18 +18,20 @@
 //! Nothing here decides when: that is `guest::lifecycle` and the daemon.
 
 mod check;
+mod foresight;
 mod undo;
 
-use core::net::{IpAddr, Ipv6Addr};
+use core::net::IpAddr;
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 pub use check::PortRefused;
+use foresight::{Floods, snoops};
 use surrogate_wire::Mac;
 pub use undo::{ReleaseReport, Released, release_all};
 
 use crate::io::journal::{Change, ChangeKind, FloodFlags, Journal, JournalError, Kind, PortId, change_key};
-use crate::io::netlink::{FdbKind, GroupEntry, Link, Netlink, NetlinkError, PortChange, PortVlan, mdb};
+use crate::io::netlink::{FdbKind, GroupEntry, Link, Netlink, NetlinkError, PortChange, PortVlan};
 
 /// Recorded changes on bridges.
 #[derive(Debug)]
@@ -37,6 +40,8 @@ pub struct Steering {
     journal: Arc<Journal>,
     /// Held from reading what is recorded of ports, groups and VLANs to changing them, as guests share all three.
     order: tokio::sync::Mutex<()>,
+    /// Keys of changes that are recorded, and were neither made yet nor before.
+    foreseen: Mutex<BTreeSet<String>>,
 }
 
 /// Where we stand in for a guest: one of its NICs, on one VLAN.
@@ -77,7 +82,7 @@ impl Steering {
     /// Works through `netlink` and records in `journal`.
     #[must_use]
     pub fn new(netlink: Netlink, journal: Arc<Journal>) -> Self {
-        Self { netlink, journal, order: tokio::sync::Mutex::new(()) }
+        Self { netlink, journal, order: tokio::sync::Mutex::default(), foreseen: Mutex::default() }
     }
 
     /// Sends the guest's unicast frames to our port, in one atomic step.
@@ -90,22 +95,8 @@ impl Steering {
         let _order = if place.vlan.is_some() { Some(self.order.lock().await) } else { None };
         let bridge = self.bridge(&place.bridge).await?;
         let vlan = place.vlan_on(&bridge);
-        let (mut port, mut was) = match self.recorded(place, Kind::Steered) {
-            Some(ChangeKind::Steered { guest_port, was }) => (guest_port, was),
-            _ => (None, None),
-        };
-        let link = match guest_port {
-            Some(name) => self.netlink.link(name).await?,
-            None => None,
-        };
-        if let Some(link) = link {
-            let entry = self.netlink.fdb_entry(bridge.ifindex, place.mac, vlan).await?;
-            if let Some(entry) = entry.filter(|entry| entry.ifindex == link.ifindex) {
-                was = Some(entry.kind);
-            }
-            port = Some(PortId::of(&link));
-        }
-        self.record(place, vec![ChangeKind::Steered { guest_port: port, was }]).await?;
+        let steered = self.to_steer(place, &bridge, guest_port).await?;
+        self.record(place, vec![steered]).await?;
 
         // Untagged frames come to our port as to any other.
         if let (Some(vlan), Some(_)) = (vlan, place.vlan) {
@@ -124,52 +115,19 @@ impl Steering {
         let _order = self.order.lock().await;
         let bridge = self.bridge(&place.bridge).await?;
         let vlan = place.vlan_on(&bridge);
-        let snooping = bridge.bridge.is_some_and(|facts| facts.mcast_snooping);
-        let link = self.port_on(&bridge, guest_port).await?;
-        let port = PortId::of(&link);
-        let ours = self.netlink.link_by_index(place.surrogate_port).await?;
-        let ours = PortId::of(&ours.ok_or_else(|| SteeringError::NoPort("of our own".to_owned()))?);
-
-        let mut entries = match self.recorded(place, Kind::FloodsTaken) {
-            Some(ChangeKind::FloodsTaken { entries, .. }) => entries,
-            _ => Vec::new(),
-        };
-        // A guest that was restored has its groups at a new device.
-        entries.iter_mut().for_each(|entry| entry.port = link.ifindex);
-        if snooping {
-            let mut there = self.netlink.mdb_list(bridge.ifindex).await?;
-            there.retain(|entry| entry.port == link.ifindex && entry.vlan == vlan);
-            let joined: Vec<GroupEntry> = there
-                .iter()
-                .filter(|entry| !there.iter().any(|any| entry.is_derived_from(any)))
-                .cloned()
-                .collect();
-            entries.retain(|old| !joined.iter().any(|new| new.same_membership(old)));
-            entries.extend(joined);
-        }
-        let flags = self.recorded_flags(&port).unwrap_or_else(|| FloodFlags::of(&link));
-        let groups: BTreeSet<IpAddr> = entries.iter().map(|entry| entry.group).collect();
-        let kept: Vec<IpAddr> = groups
-            .iter()
-            .copied()
-            .chain(place.addresses.iter().filter_map(|address| solicited_node_group(*address)))
-            .filter(|group| mdb::is_snooped(*group))
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .collect();
-        let taken = ChangeKind::FloodsTaken { port, flags, entries: entries.clone() };
-        let ours = ChangeKind::GroupsKept { port: ours, groups: kept.clone() };
-        self.record(place, vec![taken, ours]).await?;
+        let Floods { port, entries, groups, kept, changes } =
+            self.floods_to_take(place, &bridge, guest_port).await?;
+        self.record(place, changes).await?;
 
         // First to us, then no more to the guest: no group is without a listener in between. A bridge
         // that does not snoop floods groups to our port anyway, and takes no entries.
-        if snooping {
+        if snoops(&bridge) {
             for group in kept {
                 let entry = GroupEntry::permanent(place.surrogate_port, group, vlan);
                 self.netlink.mdb_replace(bridge.ifindex, entry).await?;
             }
         }
-        self.netlink.set_port_flags(link.ifindex, FloodFlags::OFF.into()).await?;
+        self.netlink.set_port_flags(port, FloodFlags::OFF.into()).await?;
         for entry in entries {
             self.netlink.mdb_delete(bridge.ifindex, entry).await?;
         }
@@ -207,14 +165,7 @@ impl Steering {
     pub async fn disable_port(&self, place: &Place, guest_port: &str) -> Result<(), SteeringError> {
         let _order = self.order.lock().await;
         let link = self.port(guest_port).await?;
-        let port = PortId::of(&link);
-        let state = match self.recorded_state(&port) {
-            Some(state) => state,
-            // The bridge itself disables a port without carrier, and enables it with one.
-            None if !link.carrier => FORWARDING,
-            None => link.port.map_or(FORWARDING, |flags| flags.state),
-        };
-        self.record(place, vec![ChangeKind::PortDisabled { port, state }]).await?;
+        self.record(place, vec![self.port_to_disable(&link)]).await?;
         self.netlink.set_port_state(link.ifindex, DISABLED).await?;
         Ok(())
     }
@@ -360,31 +311,15 @@ impl Steering {
         self.journal.change(&place.key(kind)).map(|change| change.what)
     }
 
-    /// The flags a port had before we took the first VLAN's floods from it.
-    fn recorded_flags(&self, wanted: &PortId) -> Option<FloodFlags> {
-        self.journal.changes().into_iter().find_map(|change| match change.what {
-            ChangeKind::FloodsTaken { port, flags, .. } => (port == *wanted).then_some(flags),
-            _ => None,
-        })
-    }
-
-    fn recorded_state(&self, wanted: &PortId) -> Option<u8> {
-        self.journal.changes().into_iter().find_map(|change| match change.what {
-            ChangeKind::PortDisabled { port, state } => (port == *wanted).then_some(state),
-            _ => None,
-        })
-    }
-
-    /// Writes changes down; they are on the disk when this returns.
+    /// Writes changes down; they are on the disk when this returns. Those that were foreseen are there.
     async fn record(&self, place: &Place, changes: Vec<ChangeKind>) -> Result<(), JournalError> {
-        let change = |what| Change {
-            guest: place.guest.clone(),
-            bridge: place.bridge.clone(),
-            mac: place.mac,
-            vlan: place.vlan,
-            what,
-        };
-        let changes: Vec<Change> = changes.into_iter().map(change).collect();
+        let mut changes: Vec<Change> = changes.into_iter().map(|what| place.change(what)).collect();
+        // From here on it may be made.
+        self.foreseen().retain(|key| !changes.iter().any(|change| change.key() == *key));
+        changes.retain(|change| self.journal.change(&change.key()).as_ref() != Some(change));
+        if changes.is_empty() {
+            return Ok(());
+        }
         undo::blocking(&self.journal, move |journal| journal.put_changes(&changes)).await
     }
 
@@ -396,6 +331,11 @@ impl Steering {
 }
 
 impl Place {
+    fn change(&self, what: ChangeKind) -> Change {
+        let Self { guest, bridge, mac, vlan, .. } = self;
+        Change { guest: guest.clone(), bridge: bridge.clone(), mac: *mac, vlan: *vlan, what }
+    }
+
     fn key(&self, kind: Kind) -> String {
         change_key(&self.bridge, self.mac, self.vlan, kind)
     }
@@ -409,14 +349,6 @@ impl Place {
 fn vlan_on(bridge: &Link, vlan: Option<u16>) -> Option<u16> {
     let facts = bridge.bridge.filter(|facts| facts.vlan_filtering)?;
     vlan.or((facts.default_pvid != 0).then_some(facts.default_pvid))
-}
-
-/// The group in which neighbour solicitations for `address` arrive (RFC 4291 §2.7.1); none for IPv4.
-fn solicited_node_group(address: IpAddr) -> Option<IpAddr> {
-    let IpAddr::V6(address) = address else { return None };
-    let [.., a, b, c] = address.octets();
-    let low = u16::from_be_bytes([b, c]);
-    Some(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), low).into())
 }
 
 impl PortId {
@@ -453,15 +385,3 @@ impl From<FloodFlags> for PortChange {
 
 const DISABLED: u8 = 0;
 const FORWARDING: u8 = 3;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_solicited_node_group_ends_in_the_addresss_last_three_bytes() {
-        let group = solicited_node_group("2001:db8::12:3456".parse().unwrap());
-        assert_eq!(group, Some("ff02::1:ff12:3456".parse().unwrap()));
-        assert_eq!(solicited_node_group("192.0.2.1".parse().unwrap()), None);
-    }
-}
