@@ -69,20 +69,20 @@ pub(super) fn job_runs(domain: &Domain) -> Result<bool, Error> {
     }
 }
 
-/// Everything about it.
+/// Everything about it; `links` are this namespace's.
 pub(super) fn report(
     connection: &Connect,
     domain: &Domain,
     power: Power,
+    links: &Links,
     jobs: Jobs,
 ) -> Result<GuestReport, Failure> {
     // While it runs this is the live XML, with its taps; else the one that it will start with.
     let xml = domain_xml::parse(&domain.get_xml_desc(0)?).map_err(Failure::Failed)?;
-    let links = Links::here().map_err(|error| Failure::Failed(error.to_string()))?;
     Ok(GuestReport {
         name: domain.get_name()?,
         power,
-        nics: xml.interfaces.iter().map(|interface| nic(connection, interface, &links)).collect(),
+        nics: xml.interfaces.iter().map(|interface| nic(connection, interface, links)).collect(),
         busy: busy(domain, power, &xml, jobs)?,
     })
 }

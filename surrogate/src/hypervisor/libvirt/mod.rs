@@ -26,6 +26,7 @@ use self::connection::{Connection, Pool};
 use self::domain::Jobs;
 use self::events::{Asker, Stops};
 use self::supervise::Notice;
+use super::links::Links;
 use super::{
     Depth, GuestReport, Hypervisor, HypervisorError, HypervisorEvent, PauseReason, Power, Statistics,
 };
@@ -106,12 +107,14 @@ impl Hypervisor for Libvirt {
         let lease = self.shared.pool.take()?;
         let domains =
             lease.list_all_domains(0).map_err(|error| self.shared.pool.disconnected(one_line(&error)))?;
+        // Once for all: on a host of many guests it is a long list.
+        let links = Links::here().map_err(|error| self.shared.pool.disconnected(error.to_string()))?;
         let mut reports = Vec::with_capacity(domains.len());
         for domain in &domains {
             let name = domain.get_name().unwrap_or_default();
             let report = domain::power_with(domain, || Ok(self.job_runs_soon(&name)))
                 .map_err(Failure::from)
-                .and_then(|power| domain::report(&lease, domain, power, Jobs::DoNotAsk));
+                .and_then(|power| domain::report(&lease, domain, power, &links, Jobs::DoNotAsk));
             match report.map_err(|failure| failure.of(&self.shared.pool, &lease, &name, "inspect")) {
                 Ok(report) => reports.push(report),
                 Err(error @ HypervisorError::Disconnected { .. }) => return Err(error),
@@ -126,7 +129,8 @@ impl Hypervisor for Libvirt {
 
     fn inspect(&self, guest: &str) -> Result<GuestReport, HypervisorError> {
         self.with(guest, "inspect", |connection, domain| {
-            domain::report(connection, domain, domain::power(domain)?, Jobs::Ask)
+            let links = Links::here().map_err(|error| Failure::Failed(error.to_string()))?;
+            domain::report(connection, domain, domain::power(domain)?, &links, Jobs::Ask)
         })
     }
 
