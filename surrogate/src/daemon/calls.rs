@@ -11,20 +11,22 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::messages::Message;
 use crate::hypervisor::Hypervisor;
 
-/// Runs `call` on a new thread and sends what it makes of its result.
+/// Runs `call` on a new thread and sends what it makes of its result. Says whether there was a thread for it: if
+/// not, nothing is sent.
 pub(super) fn call(
     hypervisor: &Arc<dyn Hypervisor>,
     to: &UnboundedSender<Message>,
     name: &str,
     call: impl FnOnce(&dyn Hypervisor) -> Message + Send + 'static,
-) {
+) -> bool {
     let (hypervisor, answer) = (Arc::clone(hypervisor), to.clone());
     let spawned = std::thread::Builder::new().name(format!("hv {name}")).spawn(move || {
         // The receiver is gone only when the daemon stops.
         let _ = answer.send(call(hypervisor.as_ref()));
     });
-    if let Err(why) = spawned {
-        // Out of threads: the lifecycle's deadline turns this into a failed call.
+    if let Err(why) = &spawned {
+        // Out of threads: for an order, the lifecycle's deadline turns this into a failed call.
         tracing::error!(%why, name, "cannot start a thread for a hypervisor call");
     }
+    spawned.is_ok()
 }

@@ -130,7 +130,8 @@ pub(super) fn sleep_checked(
         // is being put back first, it is asked again, and that is over by then.
         control.learn(at, &report);
         if control.guests.get(at).is_some_and(|guest| !guest.known && guest.unfit.is_none()) {
-            return control.look_at(at, Then::Sleep { depth, reply });
+            control.look_at(at, Then::Sleep { depth, reply });
+            return;
         }
     }
     control.take_report(at, &report);

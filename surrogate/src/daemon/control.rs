@@ -82,7 +82,8 @@ impl Control {
 
     fn next_due(&self) -> Option<Instant> {
         let cycles = self.guests.iter().filter_map(|g| g.cycle.poll_timeout());
-        let samples = self.guests.iter().filter(|g| !g.sampling).filter_map(|g| g.sample_at);
+        let samples =
+            self.guests.iter().filter(|g| idle::may_read(g, &self.hypervisors)).filter_map(|g| g.sample_at);
         let backlog = self
             .bridges
             .iter()

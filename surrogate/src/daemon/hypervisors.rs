@@ -21,6 +21,8 @@ pub(super) struct HypervisorSide {
     pub why: Option<String>,
     /// It did not tell its guests, though it is connected as far as it says itself: it is asked again.
     pub mute: bool,
+    /// Readings for the idleness rule that are under way.
+    pub readings: usize,
 }
 
 /// How long until a hypervisor that did not tell its guests is asked again.
@@ -68,10 +70,15 @@ impl Control {
 
     fn ask_for_list(&self, hypervisor: usize) {
         let Some(side) = self.hypervisors.get(hypervisor) else { return };
-        calls::call(&side.driver, &self.outbox, &side.name, move |h| Message::Listed {
+        let started = calls::call(&side.driver, &self.outbox, &side.name, move |h| Message::Listed {
             hypervisor,
             result: h.list(),
         });
+        if !started {
+            let why = "no thread is left to ask it".to_owned();
+            let result = Err(HypervisorError::Disconnected { hypervisor: side.name.clone(), why });
+            let _ = self.outbox.send(Message::Listed { hypervisor, result });
+        }
     }
 
     /// It is asked again for its guests, unless its connection ended or began anew since: then that says more.
@@ -214,6 +221,7 @@ impl Control {
             guest.unfit = bridgeless.or_else(|| guest.barred.clone());
         }
         guest.cycle.set_fit(guest.unfit.is_none());
+        idle::look_later(guest);
         if let (Some(why), true) = (&guest.unfit, guest.unfit != before) {
             tracing::warn!(guest = guest.config.name, why, "cannot be stood in for");
             self.events.record(Some(&guest.config.name), "unmanaged", why.clone());
@@ -229,16 +237,16 @@ impl Control {
         self.register(at);
     }
 
-    /// Asks the hypervisor about a guest, for a reason of ours.
-    pub(super) fn look_at(&self, at: usize, then: Then) {
-        let Some(guest) = self.guests.get(at) else { return };
-        let Some(side) = self.hypervisors.get(guest.hypervisor) else { return };
+    /// Asks the hypervisor about a guest, for a reason of ours. Says whether it could be asked.
+    pub(super) fn look_at(&self, at: usize, then: Then) -> bool {
+        let Some(guest) = self.guests.get(at) else { return false };
+        let Some(side) = self.hypervisors.get(guest.hypervisor) else { return false };
         let name = guest.config.name.clone();
         calls::call(&side.driver, &self.outbox, &guest.config.name, move |h| Message::Inspected {
             guest: at,
             result: h.inspect(&name),
             then,
-        });
+        })
     }
 
     pub(super) fn handle_looked_at(
@@ -253,6 +261,7 @@ impl Control {
                     self.learn(at, &report);
                 }
             }
+            Then::Again => idle::looked_again(self, at, result),
             Then::Sleep { depth, reply } => commands::sleep_checked(self, at, result, depth, reply),
         }
     }

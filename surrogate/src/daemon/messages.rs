@@ -83,4 +83,6 @@ pub(super) enum Then {
     Sleep { depth: Depth, reply: Option<oneshot::Sender<Result<Transition, Refusal>>> },
     /// Its NICs may have changed.
     Refresh,
+    /// What kept us from standing in for it may be mended.
+    Again,
 }

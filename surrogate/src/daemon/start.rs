@@ -170,6 +170,7 @@ pub(super) fn build(
                 driver,
                 why: Some("not connected yet".to_owned()),
                 mute: false,
+                readings: 0,
             })
         })
         .collect::<Result<_, DaemonError>>()?;
