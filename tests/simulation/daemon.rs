@@ -80,6 +80,8 @@ pub struct Cycle {
     pub anew: bool,
     /// The epoch of the transition that was reported last.
     pub turned: Epoch,
+    /// The epoch in which the engine was last ordered to answer: what it hears while it does is of that one.
+    pub voice: Epoch,
     /// Tickets of orders that were done.
     finished: Vec<u64>,
     /// An order that NICs have to confirm, and those that have not.
@@ -285,14 +287,15 @@ impl Daemon {
     fn take_notice(&mut self, world: &mut World, notice: Notice) {
         let nic = nic_of(&notice).0 as usize - 1;
         let guest = world.nics[nic].guest;
-        let (now, lifecycle) = (world.now, &mut self.cycles[guest].lifecycle);
+        let (now, voice, lifecycle) =
+            (world.now, self.cycles[guest].voice, &mut self.cycles[guest].lifecycle);
         match notice {
             Notice::Wake { epoch, reason, .. } if epoch < lifecycle.epoch() => {
                 return self.changes_no_cycle(world, guest, |cycle, now, host| {
                     cycle.handle_frame(now, epoch, reason, host);
                 });
             }
-            Notice::GuestSpoke { epoch, .. } if epoch < lifecycle.epoch() => {
+            Notice::GuestSpoke { epoch, .. } if epoch != voice => {
                 return self.changes_no_cycle(world, guest, |cycle, now, host| {
                     cycle.handle_guest_spoke(now, epoch, host);
                 });
@@ -364,6 +367,7 @@ impl World {
                     rested: false,
                     anew: false,
                     turned: epoch,
+                    voice: epoch,
                     finished: Vec::new(),
                     awaiting: None,
                     issued: None,

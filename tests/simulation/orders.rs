@@ -57,6 +57,9 @@ impl Daemon {
             let Some(order) = self.cycles[guest].lifecycle.poll_order() else { return };
             world.say(|_| format!("guest {guest}: order {} {:?}", order.ticket, order.action));
             self.check_order(world, guest, &order);
+            if order.action == Action::Mode(Mode::Answer) {
+                self.cycles[guest].voice = order.epoch;
+            }
             self.cycles[guest].issued = Some((order, world.now));
             self.perform(world, guest, order);
         }

@@ -124,10 +124,10 @@ impl Lifecycle {
     /// A frame from the sleeper's own MAC came: it seems to run. The engine fell silent already; the
     /// hypervisor is asked, and if the guest is still stopped the engine may speak again.
     pub fn handle_guest_spoke(&mut self, now: Instant, epoch: Epoch, host: &mut HostBudget) {
-        // One NIC may answer, and hear it, before the last one confirmed that it does.
-        let stands = matches!(self.state, State::Asleep | State::Stranded)
-            || self.is_pending(Action::Mode(Mode::Answer));
-        if epoch == self.epoch && stands {
+        // One NIC may answer, and hear it, before the last one confirmed that it does; and all of them go on
+        // in the epoch of the sleep while a wake restores the guest.
+        let answers = self.facts.mode == Mode::Answer || self.is_pending(Action::Mode(Mode::Answer));
+        if epoch == self.voice && answers {
             // Only the NIC that heard it fell silent: the others are told by the next step.
             self.redo_at = None;
             self.doubt(now, host);

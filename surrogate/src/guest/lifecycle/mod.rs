@@ -65,6 +65,8 @@ pub struct Lifecycle {
     policy: CyclePolicy,
     state: State,
     epoch: Epoch,
+    /// The epoch in which the engine was last told to answer: what it hears while it does is of that one.
+    voice: Epoch,
     facts: Facts,
     direction: Direction,
     pending: Option<Pending>,
@@ -119,6 +121,7 @@ impl Lifecycle {
             policy,
             state: State::Awake,
             epoch,
+            voice: epoch,
             facts: Facts::unknown(policy.port_sleeps),
             direction: Direction::Rest,
             pending: None,

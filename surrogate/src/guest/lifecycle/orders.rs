@@ -41,6 +41,9 @@ impl Lifecycle {
     fn order(&mut self, now: Instant, action: Action) {
         let order = Order { ticket: self.next_ticket, epoch: self.epoch, action };
         self.next_ticket += 1;
+        if action == Action::Mode(Mode::Answer) {
+            self.voice = self.epoch;
+        }
         let deadline = match action {
             Action::Barrier => Some(BARRIER_TIMEOUT),
             Action::Sleep(Depth::Pause) => Some(PAUSE_TIMEOUT),
@@ -153,6 +156,8 @@ impl Lifecycle {
             self.stuck = Some(order);
             self.facts.stuck = Some(order.action);
         }
+        // It was heard in the meantime, and the engine is silent since.
+        let heard = order.action == Action::Restore && self.facts.doubted;
         self.facts.doubted = self.facts.heard.take_against(self.facts.power);
         self.reports.push_back(Report::Failed(format!(
             "{}: the hypervisor call has not returned in time; nothing more is asked of this guest until it does",
@@ -167,6 +172,9 @@ impl Lifecycle {
             // Silent if it may run at any moment, still answering if it cannot.
             self.direction = Direction::Rest;
             self.enter(now, State::Stranded, host);
+            if heard {
+                return self.doubt(now, host);
+            }
             self.step(now, host);
         }
     }

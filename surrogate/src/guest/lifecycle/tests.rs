@@ -984,3 +984,45 @@ fn a_stopped_guest_whose_stand_in_goes_on_failing_wakes_when_that_is_wanted() {
     b.pass(Duration::from_secs(1));
     assert_eq!(b.cycle.state(), State::Awake);
 }
+
+#[test]
+fn a_sleeper_that_is_heard_while_it_is_restored_is_asked_about_and_answered_for_again() {
+    let mut b = Bench::awake();
+    b.sleep(Depth::Save);
+    let voice = b.cycle.epoch();
+    b.hold_at = Some(Action::Restore);
+    b.frame();
+    assert_eq!((b.cycle.state(), b.cycle.facts().mode), (State::Waking, Mode::Answer));
+    // The engine fell silent, and knows of no later epoch.
+    let again = [Action::Mode(Mode::Hold { flooded: true }), Action::Inspect, Action::Mode(Mode::Answer)];
+    b.cycle.handle_guest_spoke(b.now, voice, &mut b.host);
+    b.run();
+    // The call hangs.
+    b.done.clear();
+    b.pass(Duration::from_secs(30));
+    assert_eq!((b.cycle.state(), &b.done[..]), (State::Stranded, &again[..]));
+    b.done.clear();
+    b.cycle.handle_guest_spoke(b.now, b.cycle.epoch(), &mut b.host);
+    b.run();
+    assert_eq!((b.cycle.state(), &b.done[..]), (State::Stranded, &again[..]));
+    // What was said in an earlier sleep is no word about this one.
+    b.done.clear();
+    b.cycle.handle_guest_spoke(b.now, voice, &mut b.host);
+    b.run();
+    assert_eq!(b.done, []);
+}
+
+#[test]
+fn a_stranded_guest_that_is_heard_while_its_restore_hangs_is_answered_for_again() {
+    let mut b = Bench::awake();
+    b.sleep(Depth::Save);
+    let voice = b.cycle.epoch();
+    b.hold_at = Some(Action::Restore);
+    b.frame();
+    b.pass(Duration::from_secs(30));
+    b.done.clear();
+    b.cycle.handle_guest_spoke(b.now, voice, &mut b.host);
+    b.run();
+    let again = [Action::Mode(Mode::Hold { flooded: true }), Action::Inspect, Action::Mode(Mode::Answer)];
+    assert_eq!((b.cycle.state(), &b.done[..]), (State::Stranded, &again[..]));
+}
