@@ -192,6 +192,29 @@ fn a_sleeper_wakes_by_command_while_bridge_and_surrogate_port_are_gone() {
 }
 
 #[test]
+fn a_wake_that_finds_no_port_of_its_guest_ends_with_the_reason_and_goes_on_by_itself() {
+    let lab = Lab::one_guest();
+    let (hypervisor, guest) = (&lab.network.hypervisor, lab.guest());
+    lab.daemon.sleep("web1");
+    hypervisor.ip("link set web1 nomaster");
+    hypervisor.ip("link set web1 name away1");
+    let mut wake = lab.daemon.command(&["wake", "web1"]).spawn().unwrap();
+    let deadline = Deadline::after(2 * PATIENCE);
+    while wake.try_wait().unwrap().is_none() && !deadline.passed() {
+        pause(Duration::from_millis(20));
+    }
+    let ended = wake.try_wait().unwrap();
+    let _ = wake.kill();
+    let _ = wake.wait();
+    assert!(ended.is_some_and(|status| !status.success()), "{ended:?}: {:#}", lab.daemon.status("web1"));
+    assert!(!guest.is_frozen());
+    hypervisor.ip("link set away1 name web1");
+    hypervisor.ip("link set web1 master br0");
+    until("it to be handed back", 2 * PATIENCE, || lab.daemon.state("web1") == "awake");
+    assert_eq!(curl(&lab.network.c1, guest.v4).unwrap().body, guest.page());
+}
+
+#[test]
 fn a_surrogate_port_that_somebody_sets_down_or_takes_off_its_bridge_is_replaced() {
     let lab = Lab::one_guest();
     let (hypervisor, guest) = (&lab.network.hypervisor, lab.guest());

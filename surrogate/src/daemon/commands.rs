@@ -235,7 +235,11 @@ fn conclude(
                 replayed: 0,
             }));
         }
-        (Ok(()), Some(reply)) => guest.waiters.push(Waiter { wants, since: now, reply }),
+        (Ok(()), Some(reply)) => {
+            // Who went away waits no more.
+            guest.waiters.retain(|waiter| !waiter.reply.is_closed());
+            guest.waiters.push(Waiter { wants, since: now, reply });
+        }
         (Ok(()), None) => {}
     }
     control.settle(at);

@@ -41,8 +41,13 @@ pub(super) fn tell(control: &mut Control, at: usize) {
             }
             Report::Failed(why) => {
                 guest.why = Some(why.clone());
+                let runs = guest.cycle.facts().runs() && guest.cycle.facts().stuck.is_none();
                 if !guest.cycle.is_reachable() {
-                    give_up(guest, &why);
+                    give_up(guest, &why, |_| true);
+                } else if runs && guest.cycle.state() == State::Replaying {
+                    // It is tried again for as long as it takes, and nobody knows how long that is.
+                    let why = format!("it runs, but cannot be handed back yet, which is tried again: {why}");
+                    give_up(guest, &why, |wants| wants != Goal::Asleep);
                 }
                 ("failed", why)
             }
@@ -148,9 +153,9 @@ fn answer(guest: &mut Guest, now: Instant, state: State) {
     }
 }
 
-/// Tells everyone who waits that it will not be soon.
-fn give_up(guest: &mut Guest, why: &str) {
-    for waiter in guest.waiters.drain(..) {
+/// Tells those who wait for one of `goals` that it will not be soon.
+fn give_up(guest: &mut Guest, why: &str, goals: impl Fn(Goal) -> bool) {
+    for waiter in guest.waiters.extract_if(.., |waiter| goals(waiter.wants)) {
         let refusal = Refusal::new(RefusalCode::Unavailable, format!("{}: {why}", guest.config.name));
         let _ = waiter.reply.send(Err(refusal));
     }
