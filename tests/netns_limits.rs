@@ -167,7 +167,7 @@ fn under_way(events: &Events) -> (usize, usize) {
     for event in events.all() {
         match event.kind.as_str() {
             "waking" => now += 1,
-            "awake" => now -= 1,
+            "replaying" => now -= 1,
             "wake-put-off" => put_off += 1,
             _ => {}
         }

@@ -199,7 +199,7 @@ impl World {
     pub fn check(&mut self) {
         let Some(mut daemon) = self.daemon.take() else { return };
         self.check_counters(&daemon);
-        let waking = |guest: &usize| matches!(daemon.cycle(*guest).state(), State::Waking | State::Replaying);
+        let waking = |guest: &usize| daemon.cycle(*guest).state() == State::Waking;
         let wakes = (0..self.guests.len()).filter(waking).count();
         if daemon.host.waking() as usize > wakes {
             let places = daemon.host.waking();

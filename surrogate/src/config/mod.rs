@@ -59,7 +59,7 @@ pub struct Daemon {
 pub struct WakeLimit {
     /// How often traffic may wake guests, all together.
     pub budget: WakeBudget,
-    /// Wakes under way at once; at least 1.
+    /// Guests that are being restored or resumed at once; at least 1.
     pub at_once: u32,
 }
 

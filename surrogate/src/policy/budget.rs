@@ -124,7 +124,7 @@ impl HostBudget {
         self.waking += 1;
     }
 
-    /// A wake is over, well or not.
+    /// The guest runs, or could not be woken.
     pub const fn ended(&mut self) {
         self.waking = self.waking.saturating_sub(1);
     }

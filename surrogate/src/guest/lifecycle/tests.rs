@@ -986,6 +986,23 @@ fn a_stopped_guest_whose_stand_in_goes_on_failing_wakes_when_that_is_wanted() {
 }
 
 #[test]
+fn a_wake_gives_its_place_back_when_the_guest_runs_however_long_its_replay_goes_on() {
+    let mut b = Bench::asleep();
+    b.hold_at = Some(Action::Resume);
+    b.frame();
+    assert_eq!((b.cycle.state(), b.host.waking()), (State::Waking, 1));
+    b.hold_at = Some(Action::Mode(Mode::Replay { released: false }));
+    let resume = b.outstanding.take().unwrap();
+    b.complete(resume);
+    b.run();
+    assert_eq!((b.cycle.state(), b.host.waking()), (State::Replaying, 0));
+    // Another guest has that place; the end of the replay does not give it back once more.
+    b.host.begin(b.now).unwrap();
+    b.let_go();
+    assert_eq!((b.cycle.state(), b.host.waking()), (State::Awake, 1));
+}
+
+#[test]
 fn a_sleeper_that_is_heard_while_it_is_restored_is_asked_about_and_answered_for_again() {
     let mut b = Bench::awake();
     b.sleep(Depth::Save);
