@@ -219,11 +219,12 @@ fn a_surrogate_port_that_somebody_sets_down_or_takes_off_its_bridge_is_replaced(
     let lab = Lab::one_guest();
     let (hypervisor, guest) = (&lab.network.hypervisor, lab.guest());
     let events = lab.daemon.events();
-    for change in ["nomaster", "down"] {
+    // The first is replaced at once, the next not before 5 s.
+    for (change, patience) in [("nomaster", Duration::from_secs(3)), ("down", 2 * PATIENCE)] {
         lab.daemon.sleep("web1");
         let (port, seq) = (lab.surrogate_port(), events.last());
         hypervisor.ip(&format!("link set {port} {change}"));
-        until(&format!("another port after {change}"), 2 * PATIENCE, || {
+        until(&format!("another port after {change}"), patience, || {
             events.all().iter().any(|event| event.seq > seq && event.kind == "port-opened")
         });
         until("the sleeper to be stood in for", PATIENCE, || {

@@ -13,7 +13,7 @@ use crate::guest::lifecycle::State;
 use crate::io::clock;
 use crate::io::driver::{DriverCommand, PortHandle};
 use crate::io::netlink::{Link, LinkEvent};
-use crate::time::Duration;
+use crate::time::{Duration, Instant};
 
 /// A configured bridge and our port on it, while there is one.
 pub(super) struct BridgeSide {
@@ -25,6 +25,8 @@ pub(super) struct BridgeSide {
     pub backlog: VecDeque<DriverCommand>,
     /// Whether it is going to be tried again, however often that was asked for.
     pub again: bool,
+    /// When a lost port was last made anew at once.
+    pub hurried: Option<Instant>,
 }
 
 /// How long until a bridge that could not be served is tried again, if no link event says so before.
@@ -116,6 +118,13 @@ impl Control {
             }
             orders::lost(self, at, bridge);
             self.settle(at);
+        }
+        // At once, but not again and again if something takes each new one too.
+        let now = clock::now();
+        let Some(side) = self.bridges.get_mut(bridge) else { return };
+        if side.hurried.is_none_or(|at| now.since(at) >= REOPEN) {
+            side.hurried = Some(now);
+            return self.reopen(bridge);
         }
         self.reopen_later(bridge);
     }

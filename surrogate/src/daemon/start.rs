@@ -203,6 +203,7 @@ pub(super) fn build(
             why: Some(format!("bridge {} is not served yet", b.name)),
             backlog: std::collections::VecDeque::new(),
             again: false,
+            hurried: None,
         })
         .collect();
     let wakes = config.daemon.wake_limit;
