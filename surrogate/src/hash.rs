@@ -18,7 +18,7 @@ impl Seeded {
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         let mut rng = crate::rng::Rng::seeded(seed);
-        // An odd key never folds to zero by itself.
+        // Words are multiplied by it: an odd factor loses none of their bits.
         let key = rng.next_u64() | 1;
         Self { key, start: rng.next_u64() }
     }
@@ -41,7 +41,7 @@ pub struct Folded {
 
 impl Folded {
     const fn mix(&mut self, word: u64) {
-        let wide = (self.state ^ word) as u128 * (self.key ^ MULTIPLIER) as u128;
+        let wide = (self.state ^ word) as u128 * self.key as u128;
         // Both halves: the low one alone forgets the high bits of the input.
         self.state = (wide as u64) ^ ((wide >> 64) as u64) ^ self.key.rotate_left(23);
     }
@@ -102,6 +102,19 @@ mod tests {
         let key = (7_u32, 0x5254_0000_0011_u64);
         assert_eq!(Seeded::new(1).hash_one(key), Seeded::new(1).hash_one(key));
         assert_ne!(Seeded::new(1).hash_one(key), Seeded::new(2).hash_one(key));
+    }
+
+    #[test]
+    fn words_are_multiplied_by_an_odd_number_whatever_the_seed() {
+        assert!((0..64).all(|seed| Seeded::new(seed).key & 1 == 1));
+        // So no two words have the same product, not even those that differ in the highest bit alone.
+        let product = |word| {
+            let mut hasher = Folded { state: 0, key: Seeded::new(5).key };
+            hasher.mix(word);
+            let high = (u128::from(word) * u128::from(hasher.key)) >> 64;
+            hasher.state ^ high as u64 ^ hasher.key.rotate_left(23)
+        };
+        assert_ne!(product(1), product(1 | 1 << 63));
     }
 
     #[test]
