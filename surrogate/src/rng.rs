@@ -20,11 +20,6 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// The next 16 bits.
-    pub const fn next_u16(&mut self) -> u16 {
-        (self.next_u64() >> 48) as u16
-    }
-
     /// A number below `bound`; zero if `bound` is zero.
     pub const fn below(&mut self, bound: u64) -> u64 {
         if bound == 0 { 0 } else { self.next_u64() % bound }

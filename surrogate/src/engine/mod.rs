@@ -136,7 +136,8 @@ impl Engine {
     /// `frame` is a whole Ethernet frame, destination MAC to payload, without FCS, with the VLAN tag
     /// and offload state the kernel kept beside it. `now` never goes back. Drain
     /// [`poll_output`](Self::poll_output) after each call. Allocates nothing. Randomness is for answers
-    /// that a host delays at random; all that are given here are due at once.
+    /// that a host delays at random; all that are given here are due at once. It stays an argument, here and
+    /// below, so that an answer which needs it changes no driver.
     #[inline]
     pub fn handle_frame(
         &mut self,

@@ -68,18 +68,6 @@ impl Arp {
             spa1, spa2, spa3, tha0, tha1, tha2, tha3, tha4, tha5, tpa0, tpa1, tpa2, tpa3,
         ]
     }
-
-    /// An address probe (RFC 5227 2.1.1): the sender does not claim an address yet.
-    #[must_use]
-    pub const fn is_probe(&self) -> bool {
-        self.op == REQUEST && self.spa.is_unspecified()
-    }
-
-    /// An announcement (RFC 5227 1.1) or other gratuitous ARP: about the sender's own address.
-    #[must_use]
-    pub fn is_announcement(&self) -> bool {
-        self.spa == self.tpa
-    }
 }
 
 /// Hardware type 1, protocol type 0x0800, hardware length 6, protocol length 4.
@@ -114,13 +102,5 @@ mod tests {
     fn a_cut_packet_is_refused() {
         assert_eq!(Arp::parse(&REQUEST_OF_ALICE.emit()[..27]), Err(Malformed::Length));
         assert_eq!(Arp::parse(&[]), Err(Malformed::Length));
-    }
-
-    #[test]
-    fn probes_and_announcements_are_told_apart() {
-        let probe = Arp { spa: Ipv4Addr::UNSPECIFIED, ..REQUEST_OF_ALICE };
-        let announcement = Arp { tpa: ALICE_V4, ..REQUEST_OF_ALICE };
-        assert_eq!((probe.is_probe(), probe.is_announcement()), (true, false));
-        assert_eq!((announcement.is_probe(), announcement.is_announcement()), (false, true));
     }
 }

@@ -50,12 +50,6 @@ impl<'a> Icmpv4<'a> {
     pub fn echo_request(&self) -> Option<Echo<'a>> {
         if self.kind == ECHO_REQUEST && self.code == 0 { Echo::parse(self.message) } else { None }
     }
-
-    /// Whether it reports an error, about which none may be sent (RFC 1122 3.2.2).
-    #[must_use]
-    pub const fn is_error(&self) -> bool {
-        matches!(self.kind, UNREACHABLE | 4 | 5 | 11 | 12)
-    }
 }
 
 impl<'a> Echo<'a> {
@@ -96,13 +90,5 @@ mod tests {
     #[test]
     fn a_cut_message_is_refused() {
         assert_eq!(Icmpv4::parse(&[8, 0, 0, 0, 1, 2, 3]), Err(Malformed::Length));
-    }
-
-    #[test]
-    fn errors_are_told_from_questions() {
-        let errors: Vec<u8> = (0..=255)
-            .filter(|&kind| Icmpv4::parse(&[kind, 0, 0, 0, 0, 0, 0, 0]).unwrap().is_error())
-            .collect();
-        assert_eq!(errors, [3, 4, 5, 11, 12]);
     }
 }
