@@ -130,6 +130,14 @@ impl World {
         self.sends_to(0, nic, frames::tcp(&own, &guest, &segment), Kind::Syn);
     }
 
+    /// A datagram that is at the bridge already.
+    pub fn passes_by(&mut self, nic: usize, flow: usize, seq: u32) {
+        let (own, guest) = (self.clients[0].station, self.nics[nic].station);
+        let bytes = frames::udp(&own, guest.mac, guest.v4, (29_998, 5_000), seq, 60);
+        let frame = self.ledger.number(bytes, Sent::in_flow(Kind::Datagram, nic, flow));
+        self.forward(Port::Client(0), &frame);
+    }
+
     fn opens(&mut self, client: usize, nic: usize) {
         let tcp = self.dice.chance(650);
         let number = self.ledger.new_flow();

@@ -124,8 +124,16 @@ impl World {
                 if tap.is_none() {
                     return Err("no port");
                 }
+                // What came to us just before is overtaken by what goes to the guest's port just after.
+                let flow = (!self.calm && self.dice.chance(50)).then(|| self.ledger.new_flow());
+                if let Some(flow) = flow {
+                    self.passes_by(nic, flow, 1);
+                }
                 self.bridge.replace(mac, Port::Nic(nic), false);
                 self.journal.steered[nic] = false;
+                if let Some(flow) = flow {
+                    self.passes_by(nic, flow, 2);
+                }
             }
         }
         Ok(())
