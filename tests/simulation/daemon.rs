@@ -271,7 +271,7 @@ impl Daemon {
     /// A notice comes again. Of the present epoch only that may be repeated which tells of something, not that
     /// an order is done: the queue between thread and control side repeats nothing.
     pub fn notice_again(&mut self, world: &mut World, notice: Notice) {
-        let guest = world.nics[nic_of(&notice).0 as usize - 1].guest;
+        let guest = world.nics[notice.nic().0 as usize - 1].guest;
         let over = epoch_of(&notice) < self.cycle(guest).epoch();
         if over || matches!(notice, Notice::Wake { .. } | Notice::GuestSpoke { .. } | Notice::Conflict { .. })
         {
@@ -285,7 +285,7 @@ impl Daemon {
     }
 
     fn take_notice(&mut self, world: &mut World, notice: Notice) {
-        let nic = nic_of(&notice).0 as usize - 1;
+        let nic = notice.nic().0 as usize - 1;
         let guest = world.nics[nic].guest;
         let (now, voice, lifecycle) =
             (world.now, self.cycles[guest].voice, &mut self.cycles[guest].lifecycle);
@@ -469,19 +469,6 @@ impl World {
                 until_told: self.dice.micros(50, 3_000),
             }),
         }
-    }
-}
-
-const fn nic_of(notice: &Notice) -> NicId {
-    match notice {
-        Notice::Wake { nic, .. }
-        | Notice::BarrierPassed { nic, .. }
-        | Notice::ModeSet { nic, .. }
-        | Notice::Drained { nic, .. }
-        | Notice::Settled { nic, .. }
-        | Notice::GuestSpoke { nic, .. }
-        | Notice::Spoofed { nic, .. }
-        | Notice::Conflict { nic, .. } => *nic,
     }
 }
 

@@ -12,7 +12,6 @@ use super::{commands, idle, orders, reports};
 use crate::api::EventLog;
 use crate::config::Config;
 use crate::engine::Notice;
-use crate::guest::identity::NicId;
 use crate::guest::lifecycle::State;
 use crate::hypervisor::Power;
 use crate::io::clock;
@@ -223,7 +222,7 @@ impl Control {
             DriverNotice::Failed { why } => return self.port_failed(bridge, why),
         };
         let now = clock::now();
-        let nic = nic_of(&notice);
+        let nic = notice.nic();
         let Some(at) = self.guests.iter().position(|g| g.nics.iter().any(|n| n.id == nic)) else { return };
         let Some(guest) = self.guests.get_mut(at) else { return };
         match notice {
@@ -274,20 +273,6 @@ fn spoofed(lies: u32, frames: u64, deaf: Duration) -> String {
         "a frame with its own MAC as source {often} until its hypervisor said that it sleeps: forged, or our own \
          frames come back by a loop ({frames} so far); no other silences us for {deaf:?}"
     )
-}
-
-/// The NIC a notice is about.
-const fn nic_of(notice: &Notice) -> NicId {
-    match notice {
-        Notice::Wake { nic, .. }
-        | Notice::BarrierPassed { nic, .. }
-        | Notice::ModeSet { nic, .. }
-        | Notice::Drained { nic, .. }
-        | Notice::Settled { nic, .. }
-        | Notice::GuestSpoke { nic, .. }
-        | Notice::Spoofed { nic, .. }
-        | Notice::Conflict { nic, .. } => *nic,
-    }
 }
 
 async fn sleep_for(wait: Option<Duration>) {

@@ -250,6 +250,23 @@ pub enum Notice {
     },
 }
 
+impl Notice {
+    /// The NIC it is about.
+    #[must_use]
+    pub const fn nic(&self) -> NicId {
+        match self {
+            Self::Wake { nic, .. }
+            | Self::BarrierPassed { nic, .. }
+            | Self::ModeSet { nic, .. }
+            | Self::Drained { nic, .. }
+            | Self::Settled { nic, .. }
+            | Self::GuestSpoke { nic, .. }
+            | Self::Spoofed { nic, .. }
+            | Self::Conflict { nic, .. } => *nic,
+        }
+    }
+}
+
 /// What kind of frame asked for a wake: what `surrogate events` tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WakeReason {
