@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::deadline::{Deadline, pause};
+use crate::deadline::{Deadline, pause, until};
 use crate::events::Events;
 use crate::namespace::{Namespace, scratch};
 use crate::prometheus::Metrics;
@@ -17,6 +17,8 @@ use crate::sys;
 
 /// How many lines of the daemon's log a failed test shows.
 const LOG_SHOWN: usize = 120;
+/// How long a wake that serves its first client already may go on.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A configuration in the making, written as an operator would.
 #[derive(Clone, Debug)]
@@ -176,12 +178,15 @@ impl Daemon {
             .unwrap_or_else(|error| panic!("{arguments:?}: {error}: {outcome:?}"))
     }
 
-    /// Puts a guest to sleep.
+    /// Puts a guest to sleep, after a wake whose client has been served but which is not over.
     ///
     /// # Panics
     /// If it does not sleep in the end.
     #[track_caller]
     pub fn sleep(&self, guest: &str) -> Value {
+        until("its last wake to be over", PATIENCE, || {
+            !matches!(self.state(guest).as_str(), "waking" | "replaying")
+        });
         self.json(&["sleep", guest])
     }
 
