@@ -14,6 +14,7 @@ mod damage;
 mod files;
 mod hosts;
 mod mutate;
+mod names;
 mod pairs;
 mod said;
 mod sleeper;

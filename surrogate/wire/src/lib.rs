@@ -10,6 +10,7 @@
 
 pub mod arp;
 pub mod checksum;
+pub mod dns;
 pub mod emit;
 pub mod flow;
 pub mod frame;
@@ -19,6 +20,7 @@ pub mod ipv4;
 pub mod ipv6;
 pub mod mac;
 pub mod malformed;
+pub mod netbios;
 pub mod packet;
 pub mod received;
 pub mod tcp;
@@ -37,6 +39,7 @@ pub use ipv4::Ipv4;
 pub use ipv6::Ipv6;
 pub use mac::{Mac, ParseMacError};
 pub use malformed::Malformed;
+pub use netbios::Netbios;
 pub use packet::{Fragment, Packet, Transport, protocol};
 pub use received::{Offload, Received};
 pub use tcp::{Tcp, TcpFlags};
