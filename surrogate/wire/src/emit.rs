@@ -8,6 +8,7 @@ use crate::checksum::Sum;
 use crate::frame::ethertype;
 use crate::ipv4::Ipv4;
 use crate::mac::Mac;
+use crate::packet::protocol;
 use crate::udp::Udp;
 use crate::vlan::Tags;
 
@@ -100,27 +101,15 @@ impl<'b> FrameBuf<'b> {
     pub fn ipv4(&mut self, to: &Ethernet, header: &Ipv4Header, payload: usize) {
         self.ethernet(to, ethertype::IPV4);
         let len = self.length_field(Ipv4::HEADER + payload);
-        let flags = if header.dont_fragment { 0x4000 } else { 0 };
-        // Summed from the fields, not from the bytes: those would have to be stored first.
-        let [c0, c1] = Sum::ZERO
-            .add_u16(u16::from_be_bytes([0x45, header.tos]))
-            .add_u16(len)
-            .add_u16(header.id)
-            .add_u16(flags)
-            .add_u16(u16::from_be_bytes([header.ttl, header.protocol]))
-            .add_v4(header.src)
-            .add_v4(header.dst)
-            .finish()
-            .to_be_bytes();
-        let [l0, l1] = len.to_be_bytes();
-        let [i0, i1] = header.id.to_be_bytes();
-        let [f0, f1] = flags.to_be_bytes();
-        let [s0, s1, s2, s3] = header.src.octets();
-        let [d0, d1, d2, d3] = header.dst.octets();
-        let (tos, ttl, protocol) = (header.tos, header.ttl, header.protocol);
-        self.push(&[
-            0x45, tos, l0, l1, i0, i1, f0, f1, ttl, protocol, c0, c1, s0, s1, s2, s3, d0, d1, d2, d3,
-        ]);
+        self.push(&header.emit(0x45, len, Sum::ZERO));
+    }
+
+    /// The same, with the router alert option (RFC 2113 2.1).
+    pub fn ipv4_router_alert(&mut self, to: &Ethernet, header: &Ipv4Header, payload: usize) {
+        self.ethernet(to, ethertype::IPV4);
+        let len = self.length_field(Ipv4::HEADER + ROUTER_ALERT_V4.len() + payload);
+        self.push(&header.emit(0x46, len, Sum::ZERO.add(&ROUTER_ALERT_V4)));
+        self.push(&ROUTER_ALERT_V4);
     }
 
     /// Begins anew with Ethernet and IPv6 headers for `payload` bytes to follow.
@@ -132,6 +121,15 @@ impl<'b> FrameBuf<'b> {
         self.push(&[0x60 | class >> 4, class << 4, 0, 0, l0, l1, header.protocol, header.hop_limit]);
         self.push(&header.src.octets());
         self.push(&header.dst.octets());
+    }
+
+    /// The same, with a hop-by-hop header whose option alerts routers to an MLD message (RFC 2711 2.1).
+    pub fn ipv6_router_alert(&mut self, to: &Ethernet, header: &Ipv6Header, payload: usize) {
+        // The option is four bytes long, and two of padding fill the header.
+        let options = [header.protocol, 0, 5, 2, 0, 0, 1, 0];
+        let first = Ipv6Header { protocol: protocol::HOP_BY_HOP, ..*header };
+        self.ipv6(to, &first, options.len() + payload);
+        self.push(&options);
     }
 
     /// Appends `part`.
@@ -171,6 +169,32 @@ impl<'b> FrameBuf<'b> {
     }
 }
 
+impl Ipv4Header {
+    /// Its bytes, options left out but counted: `version_ihl` and `len` include them, and so does `options`.
+    #[inline]
+    fn emit(&self, version_ihl: u8, len: u16, options: Sum) -> [u8; Ipv4::HEADER] {
+        let flags = if self.dont_fragment { 0x4000 } else { 0 };
+        // Summed from the fields, not from the bytes: those would have to be stored first.
+        let [c0, c1] = options
+            .add_u16(u16::from_be_bytes([version_ihl, self.tos]))
+            .add_u16(len)
+            .add_u16(self.id)
+            .add_u16(flags)
+            .add_u16(u16::from_be_bytes([self.ttl, self.protocol]))
+            .add_v4(self.src)
+            .add_v4(self.dst)
+            .finish()
+            .to_be_bytes();
+        let [l0, l1] = len.to_be_bytes();
+        let [i0, i1] = self.id.to_be_bytes();
+        let [f0, f1] = flags.to_be_bytes();
+        let [s0, s1, s2, s3] = self.src.octets();
+        let [d0, d1, d2, d3] = self.dst.octets();
+        let (tos, ttl, protocol) = (self.tos, self.ttl, self.protocol);
+        [version_ihl, tos, l0, l1, i0, i1, f0, f1, ttl, protocol, c0, c1, s0, s1, s2, s3, d0, d1, d2, d3]
+    }
+}
+
 /// The first eight bytes of an ICMP message before `data`. `pseudo` is zero for IPv4, else the
 /// pseudo-header of the whole message.
 #[inline]
@@ -205,6 +229,8 @@ pub fn udp_header(pseudo: Sum, src_port: u16, dst_port: u16, data: &[u8]) -> [u8
     [s0, s1, d0, d1, l0, l1, c0, c1]
 }
 
+/// "Every router examines the packet": type, length, value (RFC 2113 2.1).
+const ROUTER_ALERT_V4: [u8; 4] = [0x94, 4, 0, 0];
 const PADDING: [u8; MIN_FRAME] = [0; MIN_FRAME];
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 
 mod build;
 mod emission;
+mod groups;
 mod noise;
 mod pnet_view;
 mod reading;
