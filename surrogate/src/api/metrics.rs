@@ -110,7 +110,7 @@ fn states(registry: &mut Registry, guests: &[GuestStatus]) {
 
 fn frames(registry: &mut Registry, guests: &[GuestStatus]) {
     type Read = fn(&NicStatus) -> u64;
-    let plain: [(&str, &str, Read); 11] = [
+    let plain: [(&str, &str, Read); 12] = [
         ("concerned", "Frames that concerned the sleeper", |nic| nic.counters.concerned),
         ("absorbed", "Frames that needed no answer", |nic| nic.counters.absorbed),
         ("stubbed", "Frames given to a listener stub", |nic| nic.counters.stubbed),
@@ -124,6 +124,7 @@ fn frames(registry: &mut Registry, guests: &[GuestStatus]) {
         ("transmit_failed", "Answers the port did not take", |nic| nic.counters.transmit_failed),
         ("own_source", "Frames from the sleeper's own MAC", |nic| nic.counters.own_source),
         ("silencing", "Those that silenced us until the hypervisor was asked", |nic| nic.counters.silencing),
+        ("observed", "Frames seen at the port of the awake guest", |nic| nic.counters.observed),
     ];
     for (name, help, read) in plain {
         let family = Family::<Labels, Counter>::default();
@@ -135,6 +136,7 @@ fn frames(registry: &mut Registry, guests: &[GuestStatus]) {
     let answered = Family::<Labels, Counter>::default();
     let dropped = Family::<Labels, Counter>::default();
     let held_dropped = Family::<Labels, Counter>::default();
+    let spoken = Family::<Labels, Counter>::default();
     let holding = Family::<Labels, Gauge>::default();
     let bytes = Family::<Labels, Gauge>::default();
     let with = |labels: &Labels, key: &'static str, value: &str| {
@@ -145,6 +147,9 @@ fn frames(registry: &mut Registry, guests: &[GuestStatus]) {
     each_nic(guests, |nic, labels| {
         for (kind, n) in Answered::ALL.into_iter().zip(nic.counters.answered) {
             answered.get_or_create(&with(&labels, "by", kind.name())).inc_by(n);
+        }
+        for (kind, n) in Answered::ALL.into_iter().zip(nic.counters.spoken) {
+            spoken.get_or_create(&with(&labels, "by", kind.name())).inc_by(n);
         }
         for (family, counts) in [(&dropped, nic.counters.dropped), (&held_dropped, nic.counters.held_dropped)]
         {
@@ -161,6 +166,7 @@ fn frames(registry: &mut Registry, guests: &[GuestStatus]) {
         "Frames answered in the guest's name, by responder",
         answered,
     );
+    registry.register("surrogate_frames_spoken", "Frames sent when their time came, by protocol", spoken);
     registry.register("surrogate_frames_dropped", "Frames dropped on arrival", dropped);
     registry.register("surrogate_frames_held_dropped", "Held frames dropped later", held_dropped);
     registry.register("surrogate_frames_holding", "Frames held now", holding);
@@ -202,6 +208,8 @@ mod tests {
         counters.concerned = 12;
         counters.answered[Answered::Ndisc as usize] = 5;
         counters.dropped[DropReason::Duplicate as usize] = 3;
+        counters.spoken[Answered::Presence as usize] = 4;
+        counters.observed = 9;
         counters.held_dropped[DropReason::Aged as usize] = 1;
         counters.holding_bytes = 600;
         web1.asleep_ms = 1500;
@@ -216,6 +224,8 @@ mod tests {
             "surrogate_guest_asleep_seconds_total{guest=\"web1\"} 1.5",
             "surrogate_frames_concerned_total{guest=\"web1\",nic=\"0\"} 12",
             "surrogate_frames_answered_total{guest=\"web1\",nic=\"0\",by=\"ndisc\"} 5",
+            "surrogate_frames_spoken_total{guest=\"web1\",nic=\"0\",by=\"presence\"} 4",
+            "surrogate_frames_observed_total{guest=\"web1\",nic=\"0\"} 9",
             "surrogate_frames_dropped_total{guest=\"web1\",nic=\"0\",reason=\"duplicate\"} 3",
             "surrogate_frames_held_dropped_total{guest=\"web1\",nic=\"0\",reason=\"aged\"} 1",
             "surrogate_holding_bytes{guest=\"web1\",nic=\"0\"} 600",

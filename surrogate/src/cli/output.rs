@@ -126,6 +126,10 @@ fn nic_status(n: usize, nic: &NicStatus, field: &mut impl FnMut(&str, String)) {
             bytes(counters.holding_bytes)
         ),
     );
+    if counters.spoken.iter().any(|n| *n > 0) {
+        let spoken = kinds(Answered::ALL.map(Answered::name), counters.spoken);
+        field("  spoken", format!("{spoken} of its own accord"));
+    }
     let odd = [
         (counters.overtaken, "came after the release"),
         (counters.awake_unicast, "came to us while the guest was awake"),

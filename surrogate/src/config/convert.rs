@@ -339,6 +339,7 @@ fn policy(keys: &PolicyKeys, listen: Option<Listen>) -> GuestPolicy {
             listen,
             closed_ports: or(keys.closed_ports.as_ref(), standard.closed_ports),
             flooded: or(keys.flooded.as_ref(), standard.flooded),
+            custody: or(keys.custody.as_ref(), standard.custody),
             hold: HoldLimits {
                 frames: or(keys.hold_frames.as_ref(), standard.hold.frames),
                 bytes: or(keys.hold_bytes.as_ref(), standard.hold.bytes),
@@ -356,7 +357,7 @@ impl PolicyKeys {
         }
         over!(
             idle_after min_awake depth wake idle_cpu idle_packets wake_burst wake_per_minute wake_timeout
-            hold_frames hold_bytes hold_age closed_ports flooded
+            hold_frames hold_bytes hold_age closed_ports flooded custody
         )
     }
 }

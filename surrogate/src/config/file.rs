@@ -68,6 +68,7 @@ pub(super) struct PolicyKeys {
     pub(super) hold_age: Option<At<Duration>>,
     pub(super) closed_ports: Option<At<ClosedPorts>>,
     pub(super) flooded: Option<At<Flooded>>,
+    pub(super) custody: Option<At<bool>>,
 }
 
 /// `[[guest]]`.
@@ -167,6 +168,7 @@ fn policy(section: &mut Section<'_, '_>) -> PolicyKeys {
         wake_timeout: section.take("wake_timeout", value::positive_duration),
         closed_ports: section.take("closed_ports", value::closed_ports),
         flooded: section.take("flooded", value::flooded),
+        custody: section.take("custody", value::yes_or_no),
         ..PolicyKeys::default()
     };
     section.table("wake_budget", |section| {

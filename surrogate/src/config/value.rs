@@ -235,6 +235,11 @@ pub(super) fn closed_ports(value: &DeValue<'_>) -> Result<ClosedPorts, String> {
     one_of(value, &words)
 }
 
+/// `true` or `false`.
+pub(super) fn yes_or_no(value: &DeValue<'_>) -> Result<bool, String> {
+    value.as_bool().ok_or_else(|| format!("wanted true or false, found {}", shown(value)))
+}
+
 /// Key `flooded`.
 pub(super) fn flooded(value: &DeValue<'_>) -> Result<Flooded, String> {
     one_of(value, &[("hold", Flooded::Hold), ("wake", Flooded::Wake), ("absorb", Flooded::Absorb)])

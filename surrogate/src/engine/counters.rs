@@ -53,6 +53,12 @@ pub struct Counters {
     pub own_source: u64,
     /// Those of them that silenced us until the hypervisor was asked.
     pub silencing: u64,
+    /// Frames of ours that were sent when their time came and not as the answer to one frame at once, by
+    /// protocol.
+    #[serde(with = "by_name::answered")]
+    pub spoken: [u64; Answered::KINDS],
+    /// Frames seen at the NIC's own port while its guest was awake.
+    pub observed: u64,
 }
 
 impl Counters {
@@ -66,6 +72,11 @@ impl Counters {
             Verdict::Hold | Verdict::HoldAndWake => self.held += 1,
             Verdict::Drop(r) => bump(&mut self.dropped, r as usize),
         }
+    }
+
+    /// Counts a frame of our own accord.
+    pub fn count_spoken(&mut self, by: Answered) {
+        bump(&mut self.spoken, by as usize);
     }
 
     /// Counts a held frame that was dropped.
@@ -99,7 +110,7 @@ fn bump(of: &mut [u64], at: usize) {
 
 impl Answered {
     /// How many there are.
-    pub const KINDS: usize = 9;
+    pub const KINDS: usize = 22;
     /// All of them, in the order of the counters' arrays.
     pub const ALL: [Self; Self::KINDS] = [
         Self::Arp,
@@ -111,6 +122,19 @@ impl Answered {
         Self::UdpEcho,
         Self::TcpReset,
         Self::PortUnreachable,
+        Self::Presence,
+        Self::Igmp,
+        Self::Mld,
+        Self::Dhcpv4,
+        Self::Dhcpv6,
+        Self::Mdns,
+        Self::Llmnr,
+        Self::Netbios,
+        Self::Daytime,
+        Self::KeepAlive,
+        Self::WindowProbe,
+        Self::DuplicateAck,
+        Self::ChallengeAck,
     ];
 
     /// Its name in metrics, events and JSON.
@@ -126,6 +150,19 @@ impl Answered {
             Self::UdpEcho => "udp-echo",
             Self::TcpReset => "tcp-reset",
             Self::PortUnreachable => "port-unreachable",
+            Self::Presence => "presence",
+            Self::Igmp => "igmp",
+            Self::Mld => "mld",
+            Self::Dhcpv4 => "dhcpv4",
+            Self::Dhcpv6 => "dhcpv6",
+            Self::Mdns => "mdns",
+            Self::Llmnr => "llmnr",
+            Self::Netbios => "netbios",
+            Self::Daytime => "daytime",
+            Self::KeepAlive => "keep-alive",
+            Self::WindowProbe => "window-probe",
+            Self::DuplicateAck => "duplicate-ack",
+            Self::ChallengeAck => "challenge-ack",
         }
     }
 }

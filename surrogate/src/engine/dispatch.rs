@@ -22,6 +22,7 @@ use super::verdict::{Answered, DropReason, Verdict, Verdicts};
 use super::view::View;
 use super::wake::Once;
 use crate::guest::table::{Lan, Place};
+use crate::responder::presence::Heard;
 use crate::responder::{self, announce, barrier, tcp_reset, unreachable};
 use crate::time::Instant;
 
@@ -78,7 +79,7 @@ impl Engine {
                 if nic.spoof.believes(now) {
                     self.fall_silent(place);
                 } else if let Some(at) = nic.spoof.due_at() {
-                    self.due_at(at);
+                    self.timers.sooner(place, at);
                 }
             }
             Mode::Fence { .. } if nic.barrier => {
@@ -202,12 +203,33 @@ impl Engine {
         view: View<'_, '_>,
         ours: bool,
     ) -> Option<Verdict> {
-        let nic = self.nics.get(place as usize)?.as_ref()?;
-        if !nic.stands() {
+        if !self.nics.get(place as usize)?.as_ref()?.stands() {
             return None;
         }
+        let heard =
+            if ours || reach == Reach::OtherVlan { Heard::NotMine } else { self.hear(now, place, view) };
+        let verdict = match heard {
+            Heard::Noted => Verdict::Absorb,
+            Heard::Owed(by) => Verdict::Answer(by),
+            Heard::Wake(reason) => self.keep(now, place, reach, view, Some(reason)),
+            Heard::NotMine => self.judge(now, place, reach, view, ours)?,
+        };
+        self.nics.get_mut(place as usize)?.as_mut()?.counters.count(verdict);
+        Some(verdict)
+    }
+
+    /// What the frame gets that no presence protocol knows.
+    fn judge(
+        &mut self,
+        now: Instant,
+        place: Place,
+        reach: Reach,
+        view: View<'_, '_>,
+        ours: bool,
+    ) -> Option<Verdict> {
+        let nic = self.nics.get(place as usize)?.as_ref()?;
         let wanted = classify(&nic.identity, reach, view, self.limits.mtu);
-        let verdict = match in_mode(nic.mode, reach, wanted) {
+        Some(match in_mode(nic.mode, reach, wanted) {
             Decision::Foreign => return None,
             Decision::Absorb => Verdict::Absorb,
             Decision::Drop(why) => Verdict::Drop(why),
@@ -219,9 +241,7 @@ impl Engine {
                 None => self.keep(now, place, reach, view, Some(WakeReason::Conflict)),
             },
             Decision::Hold(reason) => self.keep(now, place, reach, view, reason),
-        };
-        self.nics.get_mut(place as usize)?.as_mut()?.counters.count(verdict);
-        Some(verdict)
+        })
     }
 
     /// Writes the answer to a frame, within the limits.
@@ -352,7 +372,7 @@ impl Engine {
                     _ => {}
                 }
                 let delivers = matches!(nic.mode, Mode::Replay { .. });
-                self.due_at(old_at);
+                self.timers.sooner(place, old_at);
                 if delivers {
                     self.make_ready(place);
                 }
@@ -370,7 +390,7 @@ impl Engine {
     }
 
     /// Gives the newest frame of ours to the sleepers that it concerns, instead of or beside the bridge.
-    fn re_enter(&mut self, now: Instant, speaker: Place) {
+    pub(super) fn re_enter(&mut self, now: Instant, speaker: Place) {
         let received = Received::plain(self.outbox.newest());
         // Nearly all are for stations that are nobody's sleeper.
         let to = received.bytes.first_chunk().map_or(Mac::ZERO, |dst| Mac(*dst));

@@ -29,6 +29,7 @@ mod nic;
 mod noise;
 mod outbox;
 mod replay;
+mod speak;
 pub mod spoof;
 mod twin;
 pub mod verdict;
@@ -41,7 +42,7 @@ use core::time::Duration;
 
 pub use contract::{Command, Done, Mode, Notice, Output, Refusal, WakeReason};
 pub use counters::Counters;
-use surrogate_wire::{Mac, Received};
+use surrogate_wire::{Frame, Mac, Packet, Received};
 pub use verdict::{Answered, DropReason, Verdict, Verdicts};
 
 use crate::guest::identity::{NicId, PortId};
@@ -49,6 +50,7 @@ use crate::guest::table::{Place, Table};
 use crate::hash::Seeded;
 use crate::rng::Rng;
 use crate::time::Instant;
+use due::Timers;
 use hold::{Hold, MAX_FRAME};
 use limiter::Limiter;
 use nic::Nic;
@@ -95,8 +97,9 @@ pub struct Engine {
     /// In whose name the last frames were transmitted, so that a failure is counted for the right one.
     spoke: [Option<(PortId, NicId)>; SPOKE],
     spoke_at: usize,
-    /// Nothing is due before.
-    due: Option<Instant>,
+    timers: Timers,
+    /// The caller's, while it has called; its place is taken by nobody's meanwhile.
+    rng: Rng,
     foreign: u64,
     hasher: Seeded,
     /// Where a held frame is put together.
@@ -122,7 +125,8 @@ impl Engine {
             ready: VecDeque::new(),
             spoke: [None; SPOKE],
             spoke_at: 0,
-            due: None,
+            timers: Timers::default(),
+            rng: Rng::seeded(0),
             foreign: 0,
             hasher: Seeded::new(seeds.next_u64()),
             scratch: vec![0; MAX_FRAME].into_boxed_slice(),
@@ -135,34 +139,47 @@ impl Engine {
     ///
     /// `frame` is a whole Ethernet frame, destination MAC to payload, without FCS, with the VLAN tag
     /// and offload state the kernel kept beside it. `now` never goes back. Drain
-    /// [`poll_output`](Self::poll_output) after each call. Allocates nothing. Randomness is for answers
-    /// that a host delays at random; all that are given here are due at once. It stays an argument, here and
-    /// below, so that an answer which needs it changes no driver.
+    /// [`poll_output`](Self::poll_output) after each call. Allocates nothing, unless the frame is a sleeper's own
+    /// from while it was awake. Randomness is for answers that a host delays at random.
     #[inline]
     pub fn handle_frame(
         &mut self,
         now: Instant,
-        _rng: &mut Rng,
+        rng: &mut Rng,
         port: PortId,
         frame: Received<'_>,
     ) -> Verdicts {
-        let verdicts = self.dispatch(now, port, &frame);
+        let verdicts = self.with(rng, |engine| engine.dispatch(now, port, &frame));
         self.foreign += u64::from(verdicts.is_foreign());
         verdicts
+    }
+
+    /// Learns from one frame that an awake guest sent (`from_guest`) or got at its own port: what a stand-in
+    /// will have to know. No verdict, and nothing is said. A frame of a guest that we stand in for is ignored:
+    /// it cannot have sent it.
+    pub fn handle_observed(&mut self, now: Instant, nic: NicId, from_guest: bool, frame: Received<'_>) {
+        let Ok(parsed) = Frame::parse(&frame) else { return };
+        let Ok(packet) = Packet::parse(&parsed, frame.offload) else { return };
+        if let Some(nic) = self.by_id_mut(nic)
+            && nic.mode != Mode::Answer
+        {
+            nic.counters.observed += 1;
+            nic.presence.learn(now, from_guest, &parsed, &packet);
+        }
     }
 
     /// Does what is due: ages held frames, retries deliveries, ends lingering. Cheap when nothing is. A
     /// driver first hands over what waits at its port: a frame that came in time must not find its NIC
     /// passing.
-    pub fn handle_timeout(&mut self, now: Instant, _rng: &mut Rng) {
-        if self.due.is_some_and(|due| due <= now) {
-            self.do_what_is_due(now);
+    pub fn handle_timeout(&mut self, now: Instant, rng: &mut Rng) {
+        if self.timers.next().is_some_and(|due| due <= now) {
+            self.with(rng, |engine| engine.do_what_is_due(now));
         }
     }
 
     /// Takes a command of the control side.
-    pub fn handle_command(&mut self, now: Instant, _rng: &mut Rng, command: Command) {
-        self.obey(now, command);
+    pub fn handle_command(&mut self, now: Instant, rng: &mut Rng, command: Command) {
+        self.with(rng, |engine| engine.obey(now, command));
     }
 
     /// Learns what outputs came to.
@@ -177,7 +194,7 @@ impl Engine {
     /// When to call [`handle_timeout`](Self::handle_timeout) next, if ever.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.due
+        self.timers.next()
     }
 
     /// The next output to perform, if any.
@@ -260,11 +277,13 @@ impl Engine {
         self.nics.get_mut(self.table.nic(nic)? as usize)?.as_mut()
     }
 
-    /// Something is due at `at`, perhaps before what was next.
-    fn due_at(&mut self, at: Instant) {
-        if self.due.is_none_or(|due| at < due) {
-            self.due = Some(at);
-        }
+    /// Calls `does` with the caller's randomness in its place.
+    #[inline]
+    fn with<R>(&mut self, rng: &mut Rng, does: impl FnOnce(&mut Self) -> R) -> R {
+        core::mem::swap(&mut self.rng, rng);
+        let done = does(self);
+        core::mem::swap(&mut self.rng, rng);
+        done
     }
 }
 

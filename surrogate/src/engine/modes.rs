@@ -19,6 +19,7 @@ use super::{Engine, NicId};
 use crate::guest::identity::{Epoch, NicIdentity};
 use crate::guest::table::Place;
 use crate::responder::barrier;
+use crate::responder::presence::Heard;
 use crate::time::Instant;
 
 impl Engine {
@@ -52,6 +53,7 @@ impl Engine {
             },
         };
         self.notices.reserve(self.nics.len());
+        self.timers.reserve(self.nics.len());
         self.ready.reserve(self.nics.len());
         let Some(slot) = self.nics.get_mut(place as usize) else { return };
         match slot {
@@ -74,6 +76,7 @@ impl Engine {
         let Some(mut nic) = self.nics.get_mut(place as usize).and_then(Option::take) else { return };
         self.hold.clear(&mut nic.queue, &mut nic.counters, DropReason::GuestGone);
         self.table.remove(&nic.identity, place);
+        self.timers.cancel(place);
         self.ready.retain(|p| *p != place);
     }
 
@@ -117,20 +120,25 @@ impl Engine {
                         self.notices.push(Notice::Spoofed { nic: id, epoch, lies, frames, deaf });
                     }
                 }
+                nic.presence.sleep(now, &mut self.rng, &nic.identity);
                 self.hold.review(&mut nic.queue);
                 if let Some(at) = nic.spoof.due_at() {
-                    self.due_at(at);
+                    self.timers.sooner(place, at);
                 }
                 self.review(now, place);
+                self.speak(now, place);
             }
             Mode::Replay { .. } => {
+                nic.presence.wake();
                 nic.told.forget(Once::Drained);
                 nic.delivery.begin(now, matches!(before, Mode::Replay { .. }));
                 if (before, mode) == (Mode::Replay { released: false }, Mode::Replay { released: true }) {
                     nic.counters.overtaken += u64::from(nic.delivery.released(nic.queue.frames()));
                 }
             }
-            Mode::Pass | Mode::Fence { .. } | Mode::Hold { .. } => {}
+            Mode::Pass | Mode::Fence { .. } => nic.presence.wake(),
+            // Silent for now; whether the guest runs is being asked.
+            Mode::Hold { .. } => {}
         }
         if let Some(nic) = self.at(place) {
             let held = nic.queue.frames();
@@ -156,7 +164,7 @@ impl Engine {
                 Verdict::Hold | Verdict::HoldAndWake => {}
                 Verdict::Drop(DropReason::OutputFull) => {
                     self.hold.review_again(&mut nic.queue, held);
-                    self.due_at(now);
+                    self.timers.sooner(place, now);
                     break;
                 }
                 Verdict::Answer(_) | Verdict::Absorb | Verdict::Stub => {
@@ -188,6 +196,12 @@ impl Engine {
         let Ok(frame) = Frame::parse(received) else { return Verdict::Drop(DropReason::Malformed) };
         let packet = Packet::parse(&frame, received.offload);
         let view = View::new(received, &frame, &packet);
+        match self.hear(now, place, view) {
+            Heard::NotMine => {}
+            Heard::Noted => return Verdict::Absorb,
+            Heard::Owed(by) => return Verdict::Answer(by),
+            Heard::Wake(reason) => return self.ask_wake(place, reason),
+        }
         let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut) else {
             return Verdict::Hold;
         };

@@ -9,6 +9,7 @@ use super::replay::Delivery;
 use super::spoof::Spoof;
 use super::wake::Told;
 use crate::guest::identity::{Epoch, NicIdentity};
+use crate::responder::presence::Presence;
 use crate::time::{Duration, Instant};
 
 /// See the [module](self).
@@ -22,6 +23,8 @@ pub(super) struct Nic {
     pub(super) delivery: Delivery,
     pub(super) told: Told,
     pub(super) spoof: Spoof,
+    /// What it has learned and has to say of its own accord.
+    pub(super) presence: Presence,
     /// A barrier's question is out and not answered.
     pub(super) barrier: bool,
     /// It is in the engine's list of those that have something to deliver.
@@ -45,6 +48,7 @@ impl Nic {
             delivery: Delivery::default(),
             told: Told::default(),
             spoof: Spoof::default(),
+            presence: Presence::default(),
             barrier: false,
             ready: false,
             defended,

@@ -22,7 +22,7 @@ pub enum Verdict {
     Drop(DropReason),
 }
 
-/// Which responder answered.
+/// Which protocol spoke in the guest's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answered {
@@ -44,6 +44,32 @@ pub enum Answered {
     TcpReset,
     /// Port unreachable for a closed UDP port.
     PortUnreachable,
+    /// An announcement of its own accord, so that switches keep the address.
+    Presence,
+    /// IGMP query, or the report that answers it.
+    Igmp,
+    /// MLD query, or the report that answers it.
+    Mld,
+    /// DHCP: a lease renewed.
+    Dhcpv4,
+    /// DHCPv6: a lease renewed.
+    Dhcpv6,
+    /// Multicast DNS.
+    Mdns,
+    /// Link-local multicast name resolution.
+    Llmnr,
+    /// NetBIOS name service.
+    Netbios,
+    /// Daytime, port 13.
+    Daytime,
+    /// TCP keep-alive of a connection in custody; also one of ours, if configured.
+    KeepAlive,
+    /// TCP window probe of a connection in custody.
+    WindowProbe,
+    /// Repeated data of a connection in custody.
+    DuplicateAck,
+    /// Challenge ACK (RFC 5961) of a connection in custody.
+    ChallengeAck,
 }
 
 /// Why a frame was discarded.

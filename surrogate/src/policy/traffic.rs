@@ -14,6 +14,9 @@ pub struct TrafficPolicy {
     pub flooded: Flooded,
     /// Ceilings of the guest's hold buffer.
     pub hold: HoldLimits,
+    /// Whether the awake guest's own port is watched, so that its connections are kept alive while it sleeps and
+    /// its groups, leases, names and ports are known without being declared.
+    pub custody: bool,
 }
 
 /// Declared listening ports, sorted.
@@ -65,6 +68,7 @@ impl Default for TrafficPolicy {
             closed_ports: ClosedPorts::Reset,
             flooded: Flooded::Hold,
             hold: HoldLimits::default(),
+            custody: true,
         }
     }
 }

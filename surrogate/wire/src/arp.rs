@@ -12,6 +12,8 @@ use crate::malformed::Malformed;
 pub const REQUEST: u16 = 1;
 /// Opcode of a reply.
 pub const REPLY: u16 = 2;
+/// Reverse request (RFC 903), under an EtherType of its own.
+pub const REVERSE_REQUEST: u16 = 3;
 /// Bytes of an Ethernet/IPv4 ARP packet.
 pub const LEN: usize = 28;
 

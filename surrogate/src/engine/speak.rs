@@ -1,0 +1,60 @@
+//! A sleeper's presence protocols in the engine: they hear what is theirs before all else is asked, and speak when
+//! it is their time.
+
+use super::Engine;
+use super::contract::Mode;
+use super::dispatch::ENVELOPE;
+use super::outbox::Way;
+use super::view::View;
+use crate::guest::table::Place;
+use crate::responder::presence::{Heard, Presence};
+use crate::time::{Duration, Instant};
+
+impl Engine {
+    /// What the presence protocols of a sleeper make of a frame. What they owe at once is said at once.
+    pub(super) fn hear(&mut self, now: Instant, place: Place, view: View<'_, '_>) -> Heard {
+        let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut) else {
+            return Heard::NotMine;
+        };
+        let Ok(packet) = view.packet else { return Heard::NotMine };
+        if nic.mode != Mode::Answer || view.frame.src == nic.identity.mac || !Presence::may_know(packet) {
+            return Heard::NotMine;
+        }
+        let heard = nic.presence.hear(now, &mut self.rng, &nic.identity, view.frame, packet);
+        if matches!(heard, Heard::Owed(_)) {
+            self.speak(now, place);
+        }
+        heard
+    }
+
+    /// Says what is due in a sleeper's name, as far as the outbox takes it, and sets its timer for the rest.
+    pub(super) fn speak(&mut self, now: Instant, place: Place) {
+        for _ in 0..SAID_AT_ONCE {
+            let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut) else { return };
+            let Some(due) = nic.presence.due().filter(|_| nic.mode == Mode::Answer) else { return };
+            if due > now {
+                return self.timers.sooner(place, due);
+            }
+            let (identity, presence, rng) = (&nic.identity, &mut nic.presence, &mut self.rng);
+            let (way, whose) = (Way::Transmit(identity.port), (place, identity.nic));
+            let said = self
+                .outbox
+                .push(way, whose, self.limits.mtu + ENVELOPE, |out| presence.speak(now, rng, identity, out));
+            match said {
+                Ok(Some(by)) => {
+                    nic.counters.count_spoken(by);
+                    self.re_enter(now, place);
+                }
+                // It had nothing to say after all.
+                Ok(None) => {}
+                Err(_) => break,
+            }
+        }
+        self.timers.sooner(place, now + AGAIN);
+    }
+}
+
+/// Frames of one sleeper's own accord in a row: a table of records, say.
+const SAID_AT_ONCE: usize = 64;
+/// When the outbox is full it is asked again: the driver empties it in microseconds.
+const AGAIN: Duration = Duration::from_millis(1);

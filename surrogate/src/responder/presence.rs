@@ -1,0 +1,124 @@
+//! Presence: what a host says on its link without being asked by one frame at that moment, and what it must have
+//! learned for it. Each protocol is a file with a state of its own; this is all of a NIC's together.
+//!
+//! While the guest is awake they only [`learn`](Presence::learn). From its sleep on they
+//! [`hear`](Presence::hear) what comes from the network and [`speak`](Presence::speak) when it is due. No clock, no
+//! I/O; hearing and speaking allocate nothing.
+
+use surrogate_wire::{Frame, FrameBuf, Packet};
+
+use super::beacon::Beacon;
+use crate::engine::{Answered, WakeReason};
+use crate::guest::identity::NicIdentity;
+use crate::rng::Rng;
+use crate::time::Instant;
+
+/// What a presence protocol makes of a frame for a sleeper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Not this protocol's: the engine goes on as if it had not been asked.
+    NotMine,
+    /// This protocol's, and nothing is owed.
+    Noted,
+    /// An answer is owed and will be spoken: at once, or after a delay.
+    Owed(Answered),
+    /// Only the guest can decide: the frame is held and wakes it.
+    Wake(WakeReason),
+}
+
+/// Writes [`Presence`] for a list of protocols.
+macro_rules! presence {
+    ($($(#[$doc:meta])* $protocol:ident: $state:ty,)+) => {
+        /// All presence protocols of one NIC. See the [module](self).
+        #[derive(Clone, Debug, Default)]
+        pub struct Presence {
+            asleep: bool,
+            $($(#[$doc])* pub $protocol: $state,)+
+        }
+
+        impl Presence {
+            /// Takes note of a frame that the awake guest itself sent (`from_guest`) or got.
+            pub fn learn(&mut self, now: Instant, from_guest: bool, frame: &Frame<'_>, packet: &Packet<'_>) {
+                $(self.$protocol.learn(now, from_guest, frame, packet);)+
+            }
+
+            /// Takes a frame from the network while we speak for the guest.
+            pub fn hear(
+                &mut self,
+                now: Instant,
+                rng: &mut Rng,
+                identity: &NicIdentity,
+                frame: &Frame<'_>,
+                packet: &Packet<'_>,
+            ) -> Heard {
+                $(
+                    let heard = self.$protocol.hear(now, rng, identity, frame, packet);
+                    if heard != Heard::NotMine {
+                        return heard;
+                    }
+                )+
+                Heard::NotMine
+            }
+
+            /// When there is something to say next.
+            #[must_use]
+            pub fn due(&self) -> Option<Instant> {
+                [$(self.$protocol.due(),)+].into_iter().flatten().min()
+            }
+
+            /// Writes the next frame that is due, if any.
+            pub fn speak(
+                &mut self,
+                now: Instant,
+                rng: &mut Rng,
+                identity: &NicIdentity,
+                out: &mut FrameBuf<'_>,
+            ) -> Option<Answered> {
+                $(
+                    if self.$protocol.due().is_some_and(|due| due <= now)
+                        && let Some(said) = self.$protocol.speak(now, rng, identity, out)
+                    {
+                        return Some(said);
+                    }
+                )+
+                None
+            }
+
+            /// We speak for the guest from now on. Again, for one that we speak for already: nothing changes.
+            pub fn sleep(&mut self, now: Instant, rng: &mut Rng, identity: &NicIdentity) {
+                if !core::mem::replace(&mut self.asleep, true) {
+                    $(self.$protocol.sleep(now, rng, identity);)+
+                }
+            }
+
+            /// The guest speaks for itself: nothing is due any more, what was learned stays.
+            pub fn wake(&mut self) {
+                if core::mem::replace(&mut self.asleep, false) {
+                    $(self.$protocol.wake();)+
+                }
+            }
+        }
+    };
+}
+
+presence! {
+    /// Keeps the guest in the tables of switches.
+    beacon: Beacon,
+}
+
+impl Presence {
+    /// Whether a packet may be one of a presence protocol at all: most are not.
+    #[must_use]
+    pub fn may_know(packet: &Packet<'_>) -> bool {
+        use surrogate_wire::{Transport, protocol};
+
+        match packet.transport() {
+            Some(Transport::Other(number)) => *number == protocol::IGMP,
+            // Listener queries and reports, router advertisements (RFC 2710, RFC 9777, RFC 4861).
+            Some(Transport::Icmpv6(icmp)) => matches!(icmp.kind, 130..=132 | 134 | 143),
+            // DHCP, NetBIOS names, mDNS, LLMNR.
+            Some(Transport::Udp(udp)) => matches!(udp.dst_port, 68 | 546 | 137 | 5353 | 5355),
+            _ => false,
+        }
+    }
+}
