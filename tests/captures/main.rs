@@ -11,6 +11,7 @@
 )]
 
 mod damage;
+mod dhcp;
 mod files;
 mod hosts;
 mod mutate;

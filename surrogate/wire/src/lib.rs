@@ -10,6 +10,8 @@
 
 pub mod arp;
 pub mod checksum;
+pub mod dhcpv4;
+pub mod dhcpv6;
 pub mod dns;
 pub mod emit;
 pub mod flow;
@@ -33,6 +35,8 @@ pub mod udp;
 pub mod vlan;
 
 pub use arp::Arp;
+pub use dhcpv4::Dhcpv4;
+pub use dhcpv6::Dhcpv6;
 pub use emit::FrameBuf;
 pub use flow::FlowKey;
 pub use frame::{Frame, ethertype};
