@@ -53,7 +53,7 @@ pub struct Ipv4Header {
     pub protocol: u8,
 }
 
-/// The same of an IPv6 header; flow label 0, no extensions.
+/// The same of an IPv6 header; no extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ipv6Header {
     /// Source.
@@ -115,10 +115,17 @@ impl<'b> FrameBuf<'b> {
     /// Begins anew with Ethernet and IPv6 headers for `payload` bytes to follow.
     #[inline]
     pub fn ipv6(&mut self, to: &Ethernet, header: &Ipv6Header, payload: usize) {
+        self.ipv6_of_flow(to, header, 0, payload);
+    }
+
+    /// The same with a flow label (RFC 6437), of which the low 20 bits count.
+    #[inline]
+    pub fn ipv6_of_flow(&mut self, to: &Ethernet, header: &Ipv6Header, flow_label: u32, payload: usize) {
         self.ethernet(to, ethertype::IPV6);
         let [l0, l1] = self.length_field(payload).to_be_bytes();
-        let class = header.traffic_class;
-        self.push(&[0x60 | class >> 4, class << 4, 0, 0, l0, l1, header.protocol, header.hop_limit]);
+        let first = 0x6 << 28 | u32::from(header.traffic_class) << 20 | flow_label & 0xf_ffff;
+        let [f0, f1, f2, f3] = first.to_be_bytes();
+        self.push(&[f0, f1, f2, f3, l0, l1, header.protocol, header.hop_limit]);
         self.push(&header.src.octets());
         self.push(&header.dst.octets());
     }
@@ -291,6 +298,17 @@ mod tests {
         assert_eq!(out.finish(), None);
         out.ipv4(&TO_BOB, &header, 65_515);
         assert!(out.finish().is_some());
+    }
+
+    #[test]
+    fn a_flow_label_stands_beside_the_traffic_class_and_not_over_it() {
+        let frame = crate::testing::frame(|out| {
+            let (src, dst) = (crate::testing::ALICE_V6, crate::testing::BOB_V6);
+            let header = Ipv6Header { src, dst, traffic_class: 0xab, hop_limit: 64, protocol: 59 };
+            out.ipv6_of_flow(&TO_BOB, &header, 0xfff1_2345, 0);
+        });
+        let ip = crate::Ipv6::parse(&frame[14..]).unwrap();
+        assert_eq!((ip.traffic_class, ip.flow_label()), (0xab, 0x1_2345));
     }
 
     #[test]

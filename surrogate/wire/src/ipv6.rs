@@ -78,6 +78,12 @@ impl<'a> Ipv6<'a> {
         Ok(ip)
     }
 
+    /// The flow label (RFC 6437), 20 bits.
+    #[must_use]
+    pub fn flow_label(&self) -> u32 {
+        self.packet.first_chunk::<4>().map_or(0, |first| u32::from_be_bytes(*first) & 0xf_ffff)
+    }
+
     /// The pseudo-header of the payload's checksum, `len` bytes of it.
     #[inline]
     #[must_use]

@@ -29,6 +29,7 @@ pub mod netbios;
 pub mod packet;
 pub mod received;
 pub mod tcp;
+pub mod tcp_options;
 #[cfg(test)]
 mod testing;
 pub mod udp;
@@ -50,5 +51,6 @@ pub use netbios::Netbios;
 pub use packet::{Fragment, Packet, Transport, protocol};
 pub use received::{Offload, Received};
 pub use tcp::{Tcp, TcpFlags};
+pub use tcp_options::{TcpOptions, Timestamps};
 pub use udp::Udp;
 pub use vlan::{Tags, VlanTag};
