@@ -14,6 +14,7 @@
 //! - [`reports`]: lifecycle reports as events, and answers to those who wait for a command
 //! - [`commands`]: what operators ask
 //! - [`idle`]: readings for the idleness rule
+//! - [`known`]: what was learned of a guest, over a restart
 
 mod bridges;
 mod calls;
@@ -22,6 +23,7 @@ mod control;
 mod guest;
 mod hypervisors;
 mod idle;
+mod known;
 mod messages;
 mod orders;
 mod ports;

@@ -10,6 +10,7 @@ use super::bridges::is_tap_of;
 use super::calls;
 use super::control::Control;
 use super::guest::Awaiting;
+use super::known;
 use super::messages::{GuestPort, Message, Outcome};
 use crate::engine::{Command, Mode, Notice};
 use crate::guest::identity::{Mac, NicId};
@@ -250,6 +251,9 @@ fn set_mode(control: &mut Control, at: usize, order: Order, mode: Mode) {
     if mode == (Mode::Replay { released: false }) {
         guest.tally.replayed = 0;
         guest.tally.overtaken = 0;
+    }
+    if mode == Mode::Answer {
+        known::give(control, at);
     }
     for (nic, bridge) in nics {
         let command = Command::SetMode { nic, epoch: order.epoch, mode };

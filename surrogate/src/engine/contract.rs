@@ -77,6 +77,16 @@ pub enum Command {
         /// Which.
         nic: NicId,
     },
+    /// Take what was known of a NIC some time ago, before a restart or at a port of ours that was lost. Ignored for
+    /// a NIC that has learned or was stood in for since it was registered.
+    Know {
+        /// Which.
+        nic: NicId,
+        /// What.
+        knowledge: Box<super::Knowledge>,
+        /// Taken so long ago.
+        ago: Duration,
+    },
     /// The NIC's own port (tap) is there: deliveries that were refused may be tried again now.
     PortReady {
         /// Which.

@@ -21,6 +21,7 @@ pub mod counters;
 mod dispatch;
 mod due;
 mod hold;
+mod knowledge;
 mod limiter;
 mod lists;
 mod magic;
@@ -42,6 +43,7 @@ use core::time::Duration;
 
 pub use contract::{Command, Done, Mode, Notice, Output, Refusal, WakeReason};
 pub use counters::Counters;
+pub use knowledge::Knowledge;
 use surrogate_wire::{Frame, Mac, Packet, Received};
 pub use verdict::{Answered, DropReason, Verdict, Verdicts};
 
@@ -164,6 +166,7 @@ impl Engine {
             && nic.mode != Mode::Answer
         {
             nic.counters.observed += 1;
+            nic.fresh = false;
             nic.presence.learn(now, from_guest, &parsed, &packet);
         }
     }

@@ -30,6 +30,7 @@ impl Engine {
             Command::SetMode { nic, epoch, mode } => self.set_mode(now, nic, epoch, mode),
             Command::Barrier { nic, epoch } => self.ask_barrier(nic, epoch),
             Command::Announce { nic } => self.announce_all(now, nic),
+            Command::Know { nic, knowledge, ago } => self.know(now, nic, &knowledge, ago),
             Command::PortReady { nic } => {
                 if let Some(place) = self.table.nic(nic)
                     && let Some(nic) = self.at(place)
@@ -120,6 +121,7 @@ impl Engine {
                         self.notices.push(Notice::Spoofed { nic: id, epoch, lies, frames, deaf });
                     }
                 }
+                nic.fresh = false;
                 nic.presence.sleep(now, &mut self.rng, &nic.identity);
                 self.hold.review(&mut nic.queue);
                 if let Some(at) = nic.spoof.due_at() {

@@ -25,6 +25,8 @@ pub(super) struct Nic {
     pub(super) spoof: Spoof,
     /// What it has learned and has to say of its own accord.
     pub(super) presence: Presence,
+    /// Nothing was learned yet, and it was not stood in for.
+    pub(super) fresh: bool,
     /// A barrier's question is out and not answered.
     pub(super) barrier: bool,
     /// It is in the engine's list of those that have something to deliver.
@@ -49,6 +51,7 @@ impl Nic {
             told: Told::default(),
             spoof: Spoof::default(),
             presence: Presence::default(),
+            fresh: true,
             barrier: false,
             ready: false,
             defended,

@@ -26,6 +26,16 @@ pub struct Beacon {
 
 impl Beacon {
     /// Needs to know nothing.
+    #[allow(clippy::unused_self, reason = "as all presence protocols")]
+    pub fn learned(&self, _: Instant) {}
+
+    /// As new.
+    #[must_use]
+    pub fn restore((): &(), _: Instant, _: Duration) -> Self {
+        Self::default()
+    }
+
+    /// Needs to know nothing.
     pub fn learn(&mut self, _: Instant, _: bool, _: &Frame<'_>, _: &Packet<'_>) {}
 
     /// Is asked by nobody.

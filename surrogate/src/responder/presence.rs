@@ -5,13 +5,14 @@
 //! [`hear`](Presence::hear) what comes from the network and [`speak`](Presence::speak) when it is due. No clock, no
 //! I/O; hearing and speaking allocate nothing.
 
+use serde::{Deserialize, Serialize};
 use surrogate_wire::{Frame, FrameBuf, Packet};
 
 use super::beacon::Beacon;
 use crate::engine::{Answered, WakeReason};
 use crate::guest::identity::NicIdentity;
 use crate::rng::Rng;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// What a presence protocol makes of a frame for a sleeper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +29,7 @@ pub enum Heard {
 
 /// Writes [`Presence`] for a list of protocols.
 macro_rules! presence {
-    ($($(#[$doc:meta])* $protocol:ident: $state:ty,)+) => {
+    ($($(#[$doc:meta])* $protocol:ident: $state:ident => $learned:ty,)+) => {
         /// All presence protocols of one NIC. See the [module](self).
         #[derive(Clone, Debug, Default)]
         pub struct Presence {
@@ -36,7 +37,29 @@ macro_rules! presence {
             $($(#[$doc])* pub $protocol: $state,)+
         }
 
+        /// What of it must survive a restart of the daemon.
+        #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(default)]
+        pub struct Learned {
+            $($(#[$doc])* pub $protocol: $learned,)+
+        }
+
         impl Presence {
+            /// What was learned, with times relative to `now`.
+            #[must_use]
+            pub fn learned(&self, now: Instant) -> Learned {
+                Learned { $($protocol: self.$protocol.learned(now),)+ }
+            }
+
+            /// Takes what was learned `ago` before `now`, in place of what is known. Nothing is due before
+            /// [`sleep`](Self::sleep).
+            pub fn restore(&mut self, learned: &Learned, now: Instant, ago: Duration) {
+                *self = Self {
+                    asleep: false,
+                    $($protocol: $state::restore(&learned.$protocol, now, ago),)+
+                };
+            }
+
             /// Takes note of a frame that the awake guest itself sent (`from_guest`) or got.
             pub fn learn(&mut self, now: Instant, from_guest: bool, frame: &Frame<'_>, packet: &Packet<'_>) {
                 $(self.$protocol.learn(now, from_guest, frame, packet);)+
@@ -103,7 +126,7 @@ macro_rules! presence {
 
 presence! {
     /// Keeps the guest in the tables of switches.
-    beacon: Beacon,
+    beacon: Beacon => (),
 }
 
 impl Presence {

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::outbox::Outbox;
 use super::worker::Worker;
-use crate::engine::{Command, Counters, Engine, Limits, Mode, Notice};
+use crate::engine::{Command, Counters, Engine, Knowledge, Limits, Mode, Notice};
 use crate::guest::identity::{Mac, NicId, PortId};
 use crate::io::deliver::Deliveries;
 use crate::io::mailbox;
@@ -249,6 +249,8 @@ pub enum DriverCommand {
         /// Whose.
         nic: NicId,
     },
+    /// Tell what is known of a NIC.
+    Knowledge(NicId, oneshot::Sender<Option<Knowledge>>),
     /// Tell the numbers.
     Snapshot(oneshot::Sender<Snapshot>),
 }

@@ -138,9 +138,12 @@ impl<P: FramePort> Worker<P> {
             }
             DriverCommand::AttachPort { nic, ifindex, untag } => self.deliveries.attach(nic, ifindex, untag),
             DriverCommand::DetachPort { nic } => self.deliveries.detach(nic),
+            DriverCommand::Knowledge(nic, reply) => {
+                // That nobody waits for it any more is no matter.
+                let _ = reply.send(self.engine.knowledge(now, nic));
+            }
             DriverCommand::Snapshot(reply) => {
                 self.report_transmitted(now); // or frames queued in this round would be missing
-                // That nobody waits for it any more is no matter.
                 let _ = reply.send(self.snapshot());
             }
         }

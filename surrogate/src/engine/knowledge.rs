@@ -1,0 +1,35 @@
+//! What a stand-in has learned of its guest, as a value: to be kept where a restart of the daemon, or another port
+//! of ours, finds it. Whoever reads it back may get it damaged or of another version: what is not there is as if
+//! never learned, and each protocol judges its own part.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Engine, NicId};
+use crate::responder::presence;
+use crate::time::{Duration, Instant};
+
+/// See the [module](self). Times in it are relative to when it was taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Knowledge {
+    /// Of the presence protocols.
+    pub presence: presence::Learned,
+}
+
+impl Engine {
+    /// What is known of a NIC at `now`; `None` if it is not registered.
+    #[must_use]
+    pub fn knowledge(&self, now: Instant, nic: NicId) -> Option<Knowledge> {
+        let nic = self.by_id(nic)?;
+        Some(Knowledge { presence: nic.presence.learned(now) })
+    }
+
+    /// Takes what was known of a NIC `ago` before `now`, unless it has learned or spoken since it was registered.
+    pub(super) fn know(&mut self, now: Instant, nic: NicId, knowledge: &Knowledge, ago: Duration) {
+        if let Some(nic) = self.by_id_mut(nic)
+            && core::mem::take(&mut nic.fresh)
+        {
+            nic.presence.restore(&knowledge.presence, now, ago);
+        }
+    }
+}
