@@ -16,6 +16,7 @@ mod files;
 mod hosts;
 mod mutate;
 mod names;
+mod noise;
 mod pairs;
 mod said;
 mod sleeper;
