@@ -319,6 +319,18 @@ pub enum WakeReason {
     MagicPacket,
     /// A second address conflict within DEFEND_INTERVAL.
     Conflict,
+    /// A DHCP server took this address away.
+    LeaseRefused {
+        /// The guest's address.
+        address: core::net::IpAddr,
+        /// The server.
+        by: core::net::IpAddr,
+    },
+    /// The lease of this address is about to end, and no DHCP server gives more time.
+    LeaseEnding {
+        /// The guest's address.
+        address: core::net::IpAddr,
+    },
 }
 
 impl core::fmt::Display for WakeReason {
@@ -331,6 +343,8 @@ impl core::fmt::Display for WakeReason {
             Self::Frame { ethertype, from } => write!(f, "frame of EtherType {ethertype:#06x} from {from}"),
             Self::MagicPacket => f.write_str("magic packet"),
             Self::Conflict => f.write_str("address conflict"),
+            Self::LeaseRefused { address, by } => write!(f, "lease of {address} refused by {by}"),
+            Self::LeaseEnding { address } => write!(f, "lease of {address} is about to end"),
         }
     }
 }

@@ -162,10 +162,14 @@ pub(super) fn udp_v4_to(
 }
 
 pub(super) fn udp_v6(header: &Ipv6Header, src_port: u16, dst_port: u16, data: &[u8]) -> Vec<u8> {
+    udp_v6_to(&TO_GUEST, header, [src_port, dst_port], data)
+}
+
+pub(super) fn udp_v6_to(to: &Ethernet, header: &Ipv6Header, [src, dst]: [u16; 2], data: &[u8]) -> Vec<u8> {
     let pseudo = Sum::pseudo_v6(header.src, header.dst, header.protocol, 8 + data.len());
-    let datagram = emit::udp_header(pseudo, src_port, dst_port, data);
+    let datagram = emit::udp_header(pseudo, src, dst, data);
     build(|out| {
-        out.ipv6(&TO_GUEST, header, datagram.len() + data.len());
+        out.ipv6(to, header, datagram.len() + data.len());
         out.push(&datagram);
         out.push(data);
     })

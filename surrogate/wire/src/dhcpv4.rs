@@ -180,6 +180,14 @@ impl<'a> Dhcpv4<'a> {
     }
 }
 
+/// Whether `bytes` are whole options with nothing between them, as a [`Renewal`] takes them.
+#[must_use]
+pub fn are_options(bytes: &[u8]) -> bool {
+    let mut walk = Options { fields: [bytes, &[], &[]], damaged: false };
+    let read: usize = (&mut walk).map(|(_, value)| 2 + value.len()).sum();
+    !walk.damaged && read == bytes.len()
+}
+
 /// The value of option 52 in the options' own field; 0 without.
 fn overload(main: &[u8]) -> Result<u8, Malformed> {
     let mut found = None;
@@ -410,6 +418,20 @@ mod tests {
             assert_eq!(Dhcpv4::parse(&bytes), Err(Malformed::Header), "byte {at} = {value}");
         }
         assert_eq!(Dhcpv4::parse(&reply(&[255])), Err(Malformed::Header), "plain BOOTP");
+    }
+
+    #[test]
+    fn options_on_their_own_are_whole_and_close_together() {
+        for (bytes, expected) in [
+            (&[][..], true),
+            (&[12, 1, 7, 61, 0], true),
+            (&[12], false),
+            (&[12, 2, 7], false),
+            (&[12, 0, 255], false),
+            (&[0], false),
+        ] {
+            assert_eq!(are_options(bytes), expected, "{bytes:?}");
+        }
     }
 
     fn written(renewal: &Renewal<'_>, dst: Ipv4Addr) -> Vec<u8> {

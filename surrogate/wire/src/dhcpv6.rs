@@ -211,6 +211,12 @@ impl Leased {
     }
 }
 
+/// Whether `bytes` are whole options, as [`Message::append`] takes them.
+#[must_use]
+pub fn are_options(bytes: &[u8]) -> bool {
+    Options::new(bytes).check(|_, _| Ok(())).is_ok()
+}
+
 fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), Malformed> {
     if slot.replace(value).is_some() { Err(Malformed::Header) } else { Ok(()) }
 }
@@ -285,6 +291,11 @@ impl Message {
     pub fn option(&mut self, code: u16, value: &[u8]) {
         self.head(code, value.len());
         self.push(value);
+    }
+
+    /// Appends whole options.
+    pub fn append(&mut self, options: &[u8]) {
+        self.push(options);
     }
 
     /// Appends an association with its addresses, whose times are the server's to say: all are 0, "no
@@ -457,6 +468,20 @@ mod tests {
         let association = read.associations().next().unwrap();
         assert_eq!((association.iaid, association.t1, association.t2), (7, 0, 0));
         assert_eq!(association.addresses().map(|a| a.address).collect::<Vec<_>>(), [ALICE_V6, BOB_V6]);
+    }
+
+    #[test]
+    fn options_on_their_own_are_whole() {
+        for (bytes, expected) in
+            [(&[][..], true), (&[0, 6, 0, 2, 0, 23], true), (&[0, 6, 0, 2, 0], false), (&[0, 6, 0], false)]
+        {
+            assert_eq!(are_options(bytes), expected, "{bytes:?}");
+        }
+        let mut message = Message::new(kind::RENEW, 1);
+        message.append(&[0, 6, 0, 2, 0, 23]);
+        let bytes = frame(|out| message.write(&TO_BOB, ALICE_V6, out).unwrap());
+        let Ok(Packet::Ipv6(_, Transport::Udp(udp))) = parse(&bytes) else { panic!("{bytes:x?}") };
+        assert_eq!(Dhcpv6::parse(udp.payload).unwrap().options().next(), Some((6, &[0, 23][..])));
     }
 
     #[test]
