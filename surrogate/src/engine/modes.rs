@@ -57,8 +57,10 @@ impl Engine {
         self.timers.reserve(self.nics.len());
         self.ready.reserve(self.nics.len());
         let Some(slot) = self.nics.get_mut(place as usize) else { return };
+        let mut withdrawn = Vec::new();
         match slot {
             Some(nic) => {
+                withdrawn.extend(core::iter::from_fn(|| nic.give_back()));
                 self.table.remove(&nic.identity, place);
                 nic.learn(identity);
             }
@@ -70,12 +72,16 @@ impl Engine {
                 self.table.stand_in(&nic.identity, place);
             }
         }
+        for held in withdrawn {
+            self.withdraw(place, held.address);
+        }
     }
 
     fn unregister(&mut self, nic: NicId) {
         let Some(place) = self.table.nic(nic) else { return };
         let Some(mut nic) = self.nics.get_mut(place as usize).and_then(Option::take) else { return };
         self.hold.clear(&mut nic.queue, &mut nic.counters, DropReason::GuestGone);
+        while nic.give_back().is_some() {}
         self.table.remove(&nic.identity, place);
         self.timers.cancel(place);
         self.ready.retain(|p| *p != place);
@@ -103,6 +109,10 @@ impl Engine {
         }
         let before = core::mem::replace(&mut nic.mode, mode);
         self.hold.end_review(&mut nic.queue);
+        if !matches!(mode, Mode::Answer | Mode::Hold { .. }) {
+            self.give_back_addresses(place);
+        }
+        let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut) else { return };
         match mode {
             Mode::Pass => {
                 self.table.stand_down(&nic.identity, place);

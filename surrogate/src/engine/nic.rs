@@ -8,7 +8,7 @@ use super::hold::Queue;
 use super::replay::Delivery;
 use super::spoof::Spoof;
 use super::wake::Told;
-use crate::guest::identity::{Epoch, NicIdentity};
+use crate::guest::identity::{Epoch, InterfaceAddress, NicIdentity};
 use crate::responder::presence::Presence;
 use crate::time::{Duration, Instant};
 
@@ -33,6 +33,8 @@ pub(super) struct Nic {
     pub(super) ready: bool,
     /// When each of its addresses was defended last, in the order of the identity's.
     defended: Vec<Option<Instant>>,
+    /// Addresses that are the sleeper's no longer, and not in its identity until it has woken.
+    withdrawn: Vec<InterfaceAddress>,
 }
 
 /// RFC 5227 1.1.
@@ -41,6 +43,8 @@ const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
 impl Nic {
     pub(super) fn new(identity: NicIdentity) -> Self {
         let defended = vec![None; identity.addresses.len()];
+        // Room for all of them, so that no frame makes us look for more.
+        let withdrawn = Vec::with_capacity(identity.addresses.len());
         Self {
             identity,
             mode: Mode::Pass,
@@ -55,6 +59,7 @@ impl Nic {
             barrier: false,
             ready: false,
             defended,
+            withdrawn,
         }
     }
 
@@ -62,6 +67,25 @@ impl Nic {
     pub(super) fn learn(&mut self, identity: NicIdentity) {
         self.defended = identity.addresses.iter().map(|held| self.last_defence(held.address)).collect();
         self.identity = identity;
+        self.withdrawn.reserve(self.identity.addresses.len());
+    }
+
+    /// Does without an address until [`give_back`](Self::give_back). Says whether there was such a one.
+    pub(super) fn withdraw(&mut self, address: IpAddr) -> bool {
+        let Some(at) = self.place_of(address) else { return false };
+        self.withdrawn.push(self.identity.addresses.remove(at));
+        if at < self.defended.len() {
+            self.defended.remove(at);
+        }
+        true
+    }
+
+    /// Takes back one address that was withdrawn.
+    pub(super) fn give_back(&mut self) -> Option<InterfaceAddress> {
+        let held = self.withdrawn.pop()?;
+        self.identity.addresses.push(held);
+        self.defended.push(None);
+        Some(held)
     }
 
     /// Whether `address` may be defended at `now` (RFC 5227 2.4 b); if so, it was.

@@ -145,6 +145,21 @@ impl Table {
         self.by_address.keys().for_each(|(_, address)| self.addresses.add(bits_of_address(*address)));
     }
 
+    /// An address of a NIC at `place` is nobody's until [`give_back`](Self::give_back): who asks for it means
+    /// nobody here. Its groups stay, since other addresses may have the same.
+    pub fn withdraw(&mut self, identity: &NicIdentity, address: IpAddr, place: Place) {
+        let key = (Lan::of(identity), address);
+        if self.by_address.get(&key) == Some(&place) {
+            self.by_address.remove(&key);
+        }
+    }
+
+    /// It is this NIC's again.
+    pub fn give_back(&mut self, identity: &NicIdentity, address: IpAddr, place: Place) {
+        self.addresses.add(bits_of_address(address));
+        self.by_address.insert((Lan::of(identity), address), place);
+    }
+
     /// From now on flooded frames of its LAN concern this NIC.
     pub fn stand_in(&mut self, identity: &NicIdentity, place: Place) {
         let standing = self.standing.entry(Lan::of(identity)).or_default();

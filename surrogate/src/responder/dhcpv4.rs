@@ -4,7 +4,7 @@
 //! What the guest asks with (identifier, host name, parameter list, whatever its request had) is kept as it sent
 //! it, and so is what the server said. Each request of ours has a new identification, so an answer is to the
 //! newest one or to none. Of a lease whose times are not known, because the answer to the guest was not
-//! seen or lies before a restart, they are asked for by a request to all soon after the guest fell asleep:
+//! seen, they are asked for by a request to all soon after the guest fell asleep:
 //! an acknowledgement says them, and a guest that has its address from elsewhere gets no answer.
 //!
 //! Nothing of this is handed to the guest at its wake: an acknowledgement with an identification that is not
@@ -21,7 +21,7 @@ use surrogate_wire::dhcpv4::{
 use surrogate_wire::emit::Ethernet;
 use surrogate_wire::{Dhcpv4 as Message, Frame, FrameBuf, Mac, Packet, Tags, Transport};
 
-use super::lease::{Alarm, SPREAD_MS, Times};
+use super::lease::{Alarm, GRACE, SPREAD_MS, Times, left};
 use super::presence::Heard;
 use crate::engine::{Answered, WakeReason};
 use crate::guest::identity::NicIdentity;
@@ -43,13 +43,16 @@ pub struct Dhcpv4 {
     withdrawn: Option<Ipv4Addr>,
 }
 
-/// What is kept over a restart: how the guest asks, and what for. When its lease ends is not: the clock is
-/// another one.
+/// What is kept over a restart: how the guest asks, and what it has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dhcpv4Learned {
     client: [u8; 6],
     options: Vec<u8>,
     address: Ipv4Addr,
+    /// The server and the station on the way to it.
+    server: Option<(Ipv4Addr, [u8; 6])>,
+    /// Seconds left until T1, T2 and the end, where they are known.
+    left: Option<[u32; 3]>,
 }
 
 #[derive(Clone, Debug)]
@@ -265,29 +268,44 @@ impl Dhcpv4 {
 
     /// What must survive a restart.
     #[must_use]
-    pub fn learned(&self) -> Option<Dhcpv4Learned> {
+    pub fn learned(&self, now: Instant) -> Option<Dhcpv4Learned> {
         let (client, lease) = (self.client.as_ref()?, self.lease.as_ref()?);
         Some(Dhcpv4Learned {
             client: client.chaddr.0,
             options: client.options.clone(),
             address: lease.address,
+            server: lease.server.map(|server| (server.address, server.station.0)),
+            left: lease
+                .terms
+                .map(|terms| terms.seconds().map(|seconds| left(seconds, now.since(terms.from)))),
         })
     }
 
-    /// The same back; what cannot have been learned is not believed.
+    /// The same back, `ago` later; what cannot have been learned is not believed.
     #[must_use]
-    pub fn restore(learned: Dhcpv4Learned) -> Self {
-        let Dhcpv4Learned { client, options, address } = learned;
-        let sound = Mac(client).is_unicast()
+    pub fn restore(learned: &Option<Dhcpv4Learned>, now: Instant, ago: Duration) -> Self {
+        let Some(Dhcpv4Learned { client, options, address, server, left: seconds }) = learned else {
+            return Self::default();
+        };
+        let is_host = |a: &Ipv4Addr| !(a.is_unspecified() || a.is_multicast() || a.is_broadcast());
+        let sound = Mac(*client).is_unicast()
             && options.len() <= MAX_OPTIONS
-            && are_options(&options)
-            && !(address.is_unspecified() || address.is_multicast() || address.is_broadcast());
+            && are_options(options)
+            && is_host(address)
+            && server
+                .as_ref()
+                .is_none_or(|(address, station)| is_host(address) && Mac(*station).is_unicast());
         if !sound {
             return Self::default();
         }
+        let server = server.map(|(address, station)| Server { address, station: Mac(station) });
+        let terms = seconds.map(|seconds| {
+            let [t1, t2, lifetime] = seconds.map(|seconds| left(seconds, ago));
+            Terms { from: now, lifetime: lifetime.max(GRACE), renewal: Some(t1), rebinding: Some(t2) }
+        });
         Self {
-            client: Some(Client { chaddr: Mac(client), options }),
-            lease: Some(Lease { address, server: None, terms: None }),
+            client: Some(Client { chaddr: Mac(*client), options: options.clone() }),
+            lease: Some(Lease { address: *address, server, terms }),
             ..Self::default()
         }
     }
@@ -336,6 +354,17 @@ impl Dhcpv4 {
 }
 
 impl Terms {
+    /// T1, T2 and the whole lease, the usual ones in place of what the server did not say.
+    fn seconds(&self) -> [u32; 3] {
+        let [t1, t2] = self.usual();
+        [self.renewal.unwrap_or(t1), self.rebinding.unwrap_or(t2), self.lifetime]
+    }
+
+    /// T1 and T2 where the server says nothing, or contradicts itself (RFC 2131 4.4.5).
+    const fn usual(&self) -> [u32; 2] {
+        [self.lifetime / 2, self.lifetime - self.lifetime / 8]
+    }
+
     fn end(&self) -> Instant {
         self.from + Duration::from_secs(u64::from(self.lifetime))
     }
@@ -347,9 +376,8 @@ impl Watch {
         let times = match lease.terms {
             Some(Terms { lifetime: INFINITE, .. }) => return None,
             Some(terms) => {
-                let usual = [terms.lifetime / 2, terms.lifetime - terms.lifetime / 8];
-                let given = [terms.renewal.unwrap_or(usual[0]), terms.rebinding.unwrap_or(usual[1])];
-                Some(Times::new(terms.from, terms.lifetime, given, usual, rng))
+                let [t1, t2, lifetime] = terms.seconds();
+                Some(Times::new(terms.from, lifetime, [t1, t2], terms.usual(), rng))
             }
             None => None,
         };

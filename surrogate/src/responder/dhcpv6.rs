@@ -16,7 +16,7 @@ use surrogate_wire::dhcpv6::{
 use surrogate_wire::emit::Ethernet;
 use surrogate_wire::{Dhcpv6 as Received, Frame, FrameBuf, Packet, Tags, Transport};
 
-use super::lease::{Alarm, SPREAD_MS, Times};
+use super::lease::{Alarm, GRACE, SPREAD_MS, Times, left};
 use super::ndisc::multicast_mac;
 use super::presence::Heard;
 use crate::engine::{Answered, WakeReason};
@@ -39,14 +39,22 @@ pub struct Dhcpv6 {
     watch: Option<Watch>,
 }
 
-/// What is kept over a restart: how the guest asks, and what for. When its leases end is not: the clock is
-/// another one.
+/// What is kept over a restart: how the guest asks, and what it has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dhcpv6Learned {
     client: Vec<u8>,
     link_local: Ipv6Addr,
     options: Vec<u8>,
-    bindings: Vec<(u32, Ipv6Addr)>,
+    server: Option<Vec<u8>>,
+    bindings: Vec<LearnedBinding>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct LearnedBinding {
+    iaid: u32,
+    address: Ipv6Addr,
+    /// Seconds left until T1, T2 and the end, where they are known.
+    left: Option<[u32; 3]>,
 }
 
 #[derive(Clone, Debug)]
@@ -113,7 +121,7 @@ struct Exchange {
 impl Dhcpv6 {
     /// Takes note of what the guest asks for, and of what it gets.
     pub fn learn(&mut self, now: Instant, from_guest: bool, _: &Frame<'_>, packet: &Packet<'_>) {
-        let Some((src, dst, message)) = message(packet) else { return };
+        let Some((src, dst, message)) = message(packet, from_guest) else { return };
         if from_guest {
             self.guest_says(src, &message);
         } else {
@@ -130,7 +138,7 @@ impl Dhcpv6 {
         _: &Frame<'_>,
         packet: &Packet<'_>,
     ) -> Heard {
-        let Some((src, dst, message)) = message(packet) else { return Heard::NotMine };
+        let Some((src, dst, message)) = message(packet, false) else { return Heard::NotMine };
         if !self.is_reply_to_client(dst, &message) {
             return Heard::NotMine;
         }
@@ -271,29 +279,35 @@ impl Dhcpv6 {
 
     /// What must survive a restart.
     #[must_use]
-    pub fn learned(&self) -> Option<Dhcpv6Learned> {
+    pub fn learned(&self, now: Instant) -> Option<Dhcpv6Learned> {
         let client = self.client.as_ref().filter(|_| !self.bindings.is_empty())?;
         Some(Dhcpv6Learned {
             client: client.duid.bytes().to_vec(),
             link_local: client.link_local,
             options: client.options.clone(),
-            bindings: self.bindings.iter().map(|binding| (binding.iaid, binding.address)).collect(),
+            server: self.server.as_ref().map(|server| server.bytes().to_vec()),
+            bindings: self.bindings.iter().map(|binding| binding.learned(now)).collect(),
         })
     }
 
-    /// The same back; what cannot have been learned is not believed.
+    /// The same back, `ago` later; what cannot have been learned is not believed.
     #[must_use]
-    pub fn restore(learned: Dhcpv6Learned) -> Self {
-        let Dhcpv6Learned { client, link_local, options, bindings } = learned;
+    pub fn restore(learned: &Option<Dhcpv6Learned>, now: Instant, ago: Duration) -> Self {
+        let Some(Dhcpv6Learned { client, link_local, options, server, bindings }) = learned else {
+            return Self::default();
+        };
         let sound = options.len() <= MAX_OPTIONS
-            && are_options(&options)
+            && are_options(options)
             && bindings.len() <= MAX_BINDINGS
-            && bindings.iter().all(|(_, address)| is_leasable(*address))
+            && bindings.iter().all(|binding| is_leasable(binding.address))
             && link_local.is_unicast_link_local();
-        let Some(duid) = Duid::new(&client).filter(|_| sound) else { return Self::default() };
-        let bindings =
-            bindings.into_iter().map(|(iaid, address)| Binding::new(iaid, address, None)).collect();
-        Self { client: Some(Client { duid, link_local, options }), bindings, ..Self::default() }
+        let Some(duid) = Duid::new(client).filter(|_| sound) else { return Self::default() };
+        Self {
+            client: Some(Client { duid, link_local: *link_local, options: options.clone() }),
+            bindings: bindings.iter().map(|binding| Binding::restored(binding, now, ago)).collect(),
+            server: server.as_deref().and_then(Duid::new),
+            ..Self::default()
+        }
     }
 
     fn guest_says(&mut self, src: Ipv6Addr, message: &Received<'_>) {
@@ -415,6 +429,24 @@ impl Binding {
     const fn new(iaid: u32, address: Ipv6Addr, terms: Option<Terms>) -> Self {
         Self { iaid, address, terms, renewed: false, withdrawn: false }
     }
+
+    fn learned(&self, now: Instant) -> LearnedBinding {
+        let left = self.terms.map(|terms| {
+            let ([t1, t2], passed) = (terms.given(), now.since(terms.from));
+            [t1, t2, terms.valid].map(|seconds| left(seconds, passed))
+        });
+        LearnedBinding { iaid: self.iaid, address: self.address, left }
+    }
+
+    fn restored(learned: &LearnedBinding, now: Instant, ago: Duration) -> Self {
+        let terms = learned.left.map(|seconds| {
+            let [t1, t2, valid] = seconds.map(|seconds| left(seconds, ago));
+            // 0 would say that the server leaves it to us.
+            let (t1, valid) = (t1.max(1), valid.max(GRACE));
+            Terms { from: now, valid, preferred: valid, t1, t2: t2.max(t1) }
+        });
+        Self::new(learned.iaid, learned.address, terms)
+    }
 }
 
 impl Terms {
@@ -422,21 +454,27 @@ impl Terms {
         (self.valid != INFINITE).then(|| self.from + Duration::from_secs(u64::from(self.valid)))
     }
 
-    /// `None` for a lease without an end.
-    fn times(&self, rng: &mut Rng) -> Option<Times> {
-        if self.valid == INFINITE {
-            return None;
-        }
-        // RFC 8415 21.4: half and four fifths of the preferred lifetime, if it has one.
+    /// T1 and T2 where the server leaves them to the client or contradicts itself: half and four fifths of the
+    /// preferred lifetime, if it has one (RFC 8415 21.4).
+    fn usual(&self) -> [u32; 2] {
         let preferred = if self.preferred == 0 { self.valid } else { self.preferred.min(self.valid) };
-        let usual = [preferred / 2, preferred / 5 * 4];
-        let given = match [self.t1, self.t2] {
+        [preferred / 2, preferred / 5 * 4]
+    }
+
+    /// T1 and T2, the usual ones in place of what the server did not say.
+    fn given(&self) -> [u32; 2] {
+        let usual = self.usual();
+        match [self.t1, self.t2] {
             [0, 0] => usual,
             [t1, 0] => [t1, t1.max(usual[1])],
             [0, t2] => [usual[0].min(t2), t2],
             given => given,
-        };
-        Some(Times::new(self.from, self.valid, given, usual, rng))
+        }
+    }
+
+    /// `None` for a lease without an end.
+    fn times(&self, rng: &mut Rng) -> Option<Times> {
+        (self.valid != INFINITE).then(|| Times::new(self.from, self.valid, self.given(), self.usual(), rng))
     }
 }
 
@@ -459,14 +497,17 @@ impl core::fmt::Debug for Duid {
     }
 }
 
-/// What a client or server says: from where, to whom.
-fn message<'a>(packet: &Packet<'a>) -> Option<(Ipv6Addr, Ipv6Addr, Received<'a>)> {
+/// What is said by a client, or to one: from where, to whom.
+fn message<'a>(packet: &Packet<'a>, by_client: bool) -> Option<(Ipv6Addr, Ipv6Addr, Received<'a>)> {
     let Packet::Ipv6(ip, Transport::Udp(udp)) = packet else { return None };
     // A server may answer from any port (RFC 8415 7.2).
-    if udp.dst_port != CLIENT_PORT && (udp.src_port, udp.dst_port) != (CLIENT_PORT, SERVER_PORT) {
-        return None;
-    }
-    Received::parse(udp.payload).ok().map(|message| (ip.src, ip.dst, message))
+    let ours = if by_client {
+        (udp.src_port, udp.dst_port) == (CLIENT_PORT, SERVER_PORT)
+    } else {
+        udp.dst_port == CLIENT_PORT
+    };
+    let message = if ours { Received::parse(udp.payload).ok() } else { None };
+    message.map(|message| (ip.src, ip.dst, message))
 }
 
 /// The addresses that a server gives in an association, with their terms. Those that contradict themselves

@@ -78,6 +78,17 @@ impl Times {
     }
 }
 
+/// What is left of a time of so many seconds after `passed`; one without an end stays so.
+pub(super) fn left(seconds: u32, passed: Duration) -> u32 {
+    if seconds == u32::MAX {
+        return seconds;
+    }
+    seconds.saturating_sub(u32::try_from(passed.as_secs()).unwrap_or(u32::MAX))
+}
+
+/// A lease that ended while nobody looked gets this many seconds more, to find a server or to call the guest:
+/// the guest was not told, and its address was answered for by nobody else.
+pub(super) const GRACE: u32 = 60;
 /// A guest has this long before the end to find a server, if a quarter of the time for rebinding passes before.
 const TO_DECIDE: Duration = Duration::from_secs(60);
 /// What a server may take to answer.

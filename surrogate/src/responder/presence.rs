@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use surrogate_wire::{Frame, FrameBuf, Packet};
 
 use super::beacon::Beacon;
+use super::dhcpv4::{Dhcpv4, Dhcpv4Learned};
+use super::dhcpv6::{Dhcpv6, Dhcpv6Learned};
+use super::lease::Alarm;
 use crate::engine::{Answered, WakeReason};
 use crate::guest::identity::NicIdentity;
 use crate::rng::Rng;
@@ -127,9 +130,18 @@ macro_rules! presence {
 presence! {
     /// Keeps the guest in the tables of switches.
     beacon: Beacon => (),
+    /// Keeps its IPv4 lease.
+    dhcpv4: Dhcpv4 => Option<Dhcpv4Learned>,
+    /// Keeps its IPv6 leases.
+    dhcpv6: Dhcpv6 => Option<Dhcpv6Learned>,
 }
 
 impl Presence {
+    /// What is due beside frames: ask until there is none, before [`speak`](Self::speak).
+    pub fn alarm(&mut self, now: Instant) -> Option<Alarm> {
+        self.dhcpv4.alarm(now).or_else(|| self.dhcpv6.alarm(now))
+    }
+
     /// Whether a packet may be one of a presence protocol at all: most are not.
     #[must_use]
     pub fn may_know(packet: &Packet<'_>) -> bool {

@@ -6,8 +6,12 @@ use surrogate::engine::Limits;
 use surrogate::guest::identity::{GuestId, InterfaceAddress, NicId, NicIdentity, PortId};
 use surrogate::policy::traffic::{Listen, TrafficPolicy};
 use surrogate_wire::checksum::Sum;
+use surrogate_wire::dhcpv4::Renewal;
 use surrogate_wire::emit::{Ethernet, Ipv4Header, Ipv6Header};
-use surrogate_wire::{Arp, FrameBuf, Mac, Tags, TcpFlags, ethertype, icmpv6, protocol};
+use surrogate_wire::{
+    Arp, Dhcpv4, Dhcpv6, FrameBuf, Mac, Tags, TcpFlags, Transport, dhcpv4, dhcpv6, ethertype, icmpv6,
+    protocol,
+};
 
 pub(crate) const PORT: PortId = PortId(1);
 pub(crate) const SERVICE: Mac = Mac([0x02, 0, 0, 0, 0, 0xfe]);
@@ -37,6 +41,10 @@ impl Host {
 
     pub(crate) const fn v6(self) -> Ipv6Addr {
         Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, self.0 as u16)
+    }
+
+    pub(crate) const fn link_local(self) -> Ipv6Addr {
+        Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, self.0 as u16)
     }
 
     pub(crate) const fn nic(self) -> NicId {
@@ -235,4 +243,73 @@ pub(crate) fn mended(mut frame: Vec<u8>, change: impl FnOnce(&mut [u8])) -> Vec<
 
 pub(crate) fn magic(mac: Mac) -> Vec<u8> {
     [&[0xff; 6][..], &mac.0.repeat(16)].concat()
+}
+
+/// The guest asks its server, the client of the other tests, for more time with its address.
+pub(crate) fn dhcp_renewal(xid: u32) -> Vec<u8> {
+    let (ciaddr, chaddr) = (GUEST.v4(), GUEST.mac());
+    let renewal = Renewal { xid, secs: 0, ciaddr, chaddr, options: &[12, 4, b'w', b'e', b'b', b'1'] };
+    let to = between(CLIENT.mac(), GUEST.mac());
+    frame(|out| renewal.write(&to, CLIENT.v4(), 1, out).expect("it fits"))
+}
+
+/// What the server says to the guest's request `xid`: an acknowledgement has a lease of an hour.
+pub(crate) fn dhcp_answer(to: Ethernet, kind: u8, xid: u32) -> Vec<u8> {
+    let mut message = vec![0; 236];
+    message[..3].copy_from_slice(&[2, 1, 6]);
+    message[4..8].copy_from_slice(&xid.to_be_bytes());
+    message[28..34].copy_from_slice(&GUEST.mac().0);
+    message.extend([99, 130, 83, 99, 53, 1, kind, 54, 4]);
+    message.extend(CLIENT.v4().octets());
+    if kind == dhcpv4::kind::ACK {
+        message[16..20].copy_from_slice(&GUEST.v4().octets());
+        message.extend([51, 4, 0, 0, 0x0e, 0x10]);
+    }
+    message.push(255);
+    let dst = if to.dst == Mac::BROADCAST { Ipv4Addr::BROADCAST } else { GUEST.v4() };
+    udp(to, CLIENT.v4().into(), dst.into(), (67, 68), &message)
+}
+
+/// The identification of a DHCP message of either family.
+pub(crate) fn dhcp_xid(frame: &[u8]) -> Option<u32> {
+    let received = surrogate_wire::Received::plain(frame);
+    let frame = surrogate_wire::Frame::parse(&received).ok()?;
+    let packet = surrogate_wire::Packet::parse(&frame, surrogate_wire::Offload::None).ok()?;
+    match packet.transport()? {
+        Transport::Udp(udp) if udp.dst_port == 67 => {
+            Dhcpv4::parse(udp.payload).ok().map(|message| message.xid)
+        }
+        Transport::Udp(udp) if udp.dst_port == 547 => {
+            Dhcpv6::parse(udp.payload).ok().map(|message| message.xid)
+        }
+        _ => None,
+    }
+}
+
+const DUID: [u8; 10] = [0, 3, 0, 1, 0x52, 0x54, 0, 0, 0, 11];
+const IAID: u32 = 7;
+
+/// The guest asks for more time with its IPv6 address.
+pub(crate) fn dhcp6_renewal(xid: u32) -> Vec<u8> {
+    let mut message = dhcpv6::Message::new(dhcpv6::kind::RENEW, xid);
+    message.option(dhcpv6::option::CLIENT, &DUID);
+    message.option(dhcpv6::option::SERVER, &[0, 2, 9]);
+    message.association(IAID, [GUEST.v6()].into_iter());
+    let to = Ethernet { src: GUEST.mac(), ..to_group(dhcpv6::ALL_SERVERS.into()) };
+    frame(|out| message.write(&to, GUEST.link_local(), out).expect("it fits"))
+}
+
+/// A server gives an hour, or nothing more.
+pub(crate) fn dhcp6_answer(xid: u32, seconds: u32) -> Vec<u8> {
+    let [_, x0, x1, x2] = xid.to_be_bytes();
+    let mut message = vec![7, x0, x1, x2, 0, 1, 0, 10];
+    message.extend(DUID);
+    message.extend([0, 2, 0, 3, 0, 2, 9, 0, 3, 0, 40]);
+    for part in [IAID, seconds / 2, seconds / 8 * 7] {
+        message.extend(part.to_be_bytes());
+    }
+    message.extend([0, 5, 0, 24]);
+    message.extend(GUEST.v6().octets());
+    message.extend([seconds.to_be_bytes(), seconds.to_be_bytes()].concat());
+    udp(TO_GUEST, CLIENT.link_local().into(), GUEST.link_local().into(), (547, 546), &message)
 }

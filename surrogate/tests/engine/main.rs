@@ -6,6 +6,7 @@
 mod allocation;
 mod answering;
 mod frames;
+mod leases;
 mod own_frames;
 mod packet_policy;
 mod properties;

@@ -5,12 +5,12 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::BTreeMap;
 
 use surrogate::engine::{Limits, Mode, Verdict};
-use surrogate::guest::identity::NicIdentity;
+use surrogate::guest::identity::{InterfaceAddress, NicIdentity};
 use surrogate::policy::traffic::{ClosedPorts, Flooded};
 use surrogate_wire::checksum;
 use surrogate_wire::emit::Ethernet;
 use surrogate_wire::icmpv6::{self, ALL_NODES};
-use surrogate_wire::{Mac, Offload, Received, TcpFlags, VlanTag, arp as arp_op, ethertype, protocol};
+use surrogate_wire::{Mac, Offload, Received, TcpFlags, VlanTag, arp as arp_op, dhcpv4, ethertype, protocol};
 
 use crate::frames::*;
 use crate::scenario::*;
@@ -33,9 +33,13 @@ const MODES: [(&str, Mode); 8] = [
 struct Case {
     identity: NicIdentity,
     limits: Limits,
+    /// What the guest said while it was awake.
+    said: Vec<Vec<u8>>,
     /// Frames that come before, in the same mode.
     before: Vec<Sent>,
     frame: Sent,
+    /// In place of `frame`: the answer to the DHCP request of ours with this identification, if there is one.
+    answering: Option<fn(u32) -> Vec<u8>>,
 }
 
 struct Sent {
@@ -58,7 +62,14 @@ impl From<Vec<u8>> for Sent {
 
 impl From<Vec<u8>> for Case {
     fn from(bytes: Vec<u8>) -> Self {
-        Self { identity: GUEST.identity(), limits: limits(), before: vec![], frame: bytes.into() }
+        Self {
+            identity: GUEST.identity(),
+            limits: limits(),
+            said: vec![],
+            before: vec![],
+            frame: bytes.into(),
+            answering: None,
+        }
     }
 }
 
@@ -83,6 +94,15 @@ impl Case {
         self
     }
 
+    /// The guest has a lease, and what comes answers our request for more time.
+    fn leased(said: Vec<u8>, answering: fn(u32) -> Vec<u8>) -> Self {
+        let mut case = Self::from(answering(0));
+        // The answer may only come where it can be answered for.
+        case.identity.addresses.push(InterfaceAddress { address: GUEST.link_local().into(), prefix_len: 64 });
+        (case.said, case.answering) = (vec![said], Some(answering));
+        case
+    }
+
     fn after(mut self, before: Vec<u8>) -> Self {
         self.before.push(before.into());
         self
@@ -99,7 +119,22 @@ fn rows() -> Vec<(&'static str, Case)> {
     rows.extend(tcp_rows());
     rows.extend(ip_rows());
     rows.extend(flooded_rows());
+    rows.extend(lease_rows());
     rows
+}
+
+fn lease_rows() -> Vec<(&'static str, Case)> {
+    let v4 = |answering| Case::leased(dhcp_renewal(77), answering);
+    let v6 = |answering| Case::leased(dhcp6_renewal(77), answering);
+    vec![
+        ("dhcp-ack", v4(|xid| dhcp_answer(TO_GUEST, dhcpv4::kind::ACK, xid))),
+        ("dhcp-nak", v4(|xid| dhcp_answer(TO_GUEST, dhcpv4::kind::NAK, xid))),
+        ("dhcp-nak-flooded", v4(|xid| dhcp_answer(TO_ALL, dhcpv4::kind::NAK, xid))),
+        ("dhcp-ack-others", v4(|xid| dhcp_answer(TO_GUEST, dhcpv4::kind::ACK, xid ^ 1))),
+        ("dhcp6-reply", v6(|xid| dhcp6_answer(xid, 3600))),
+        ("dhcp6-reply-refusal", v6(|xid| dhcp6_answer(xid, 0))),
+        ("dhcp6-reply-others", v6(|xid| dhcp6_answer(xid ^ 1, 3600))),
+    ]
 }
 
 fn ethernet_rows() -> Vec<(&'static str, Case)> {
@@ -434,12 +469,22 @@ fn table(document: &str) -> BTreeMap<String, Vec<String>> {
 /// What the engine does with the row's frame in `mode`, as the table says it.
 fn tried(id: &str, mode: Mode, case: &Case) -> String {
     let mut s = Scenario::with_limits(case.limits.clone(), std::slice::from_ref(&case.identity));
+    case.said.iter().for_each(|said| s.observe(true, said));
     s.mode(1, mode).outputs();
     for before in &case.before {
         s.receive_as(before.received());
     }
     s.outputs();
-    let verdicts = s.receive_as(case.frame.received());
+    let mut frame = case.frame.received();
+    let answer;
+    if let Some(answering) = case.answering
+        && mode == Mode::Answer
+    {
+        let xid = s.at_ms(2_000).transmitted().iter().find_map(|ours| dhcp_xid(ours)).expect("we asked");
+        answer = answering(xid);
+        frame = Received::plain(&answer);
+    }
+    let verdicts = s.receive_as(frame);
     assert!(verdicts.len() < 2, "{id} in {mode:?}: {verdicts:?}");
     let verdict = verdicts.first().map(|(_, verdict)| *verdict);
     let spoken = s.transmitted();

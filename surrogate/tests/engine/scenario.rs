@@ -87,6 +87,11 @@ impl Scenario {
         self
     }
 
+    /// A frame at the awake guest's own port.
+    pub(crate) fn observe(&mut self, from_guest: bool, bytes: &[u8]) {
+        self.engine.handle_observed(self.now, GUEST.nic(), from_guest, Received::plain(bytes));
+    }
+
     pub(crate) fn receive(&mut self, bytes: &[u8]) -> Vec<(NicId, Verdict)> {
         self.receive_as(Received::plain(bytes))
     }

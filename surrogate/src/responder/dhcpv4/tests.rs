@@ -515,29 +515,60 @@ fn an_awake_guest_speaks_for_itself_and_what_was_learned_while_it_slept_stays() 
     assert!(about(request.at, next.at, 1800));
 }
 
+/// After a restart that took so long: another clock, and a guest that sleeps on.
+fn restarted(world: &World, away: u64) -> World {
+    let now = Instant::ZERO + seconds(3);
+    let dhcp = Dhcpv4::restore(&world.dhcp.learned(world.now), now, seconds(away));
+    World { dhcp, now, ..World::new() }.sleep()
+}
+
 #[test]
-fn a_restart_keeps_how_to_ask_and_asks_for_the_rest() {
-    let world = World::with_lease(HOUR);
-    let dhcp = Dhcpv4::restore(world.dhcp.learned().unwrap());
-    let mut world = World { dhcp, ..World::new() }.sleep();
+fn a_restart_keeps_how_to_ask_whom_and_when() {
+    let mut world = World::with_lease(HOUR);
+    world.now = world.now + seconds(1000);
+    let mut world = restarted(&world, 300);
+    let since = world.now;
     let request = world.request();
-    assert_eq!((request.dst, request.ciaddr), (Ipv4Addr::BROADCAST, GUEST_V4));
+    assert!(about(since, request.at, 500), "{:?}", request.at.since(since));
+    assert_eq!((request.station, request.dst, request.ciaddr), (STATION, SERVER, GUEST_V4));
     assert_eq!(request.options, OPTIONS);
-    assert_eq!(Dhcpv4::default().learned(), None);
+    assert_eq!(world.hear(&ack(request.xid, HOUR)), Heard::Noted);
+    assert_eq!(Dhcpv4::default().learned(world.now), None);
+
+    let endless = restarted(&World::with_lease(INFINITE), 300);
+    assert_eq!(endless.dhcp.due(), None);
+    let mut unseen = World::new();
+    unseen.asks(kind::REQUEST, 77, GUEST_V4);
+    assert_eq!(restarted(&unseen.sleep(), 300).request().dst, Ipv4Addr::BROADCAST);
+}
+
+#[test]
+fn a_lease_that_ended_in_a_restart_is_asked_for_at_once_and_given_up_in_a_minute() {
+    let mut world = restarted(&World::with_lease(HOUR), 4000);
+    let since = world.now;
+    let (requests, alarms) = world.unanswered();
+    assert_eq!(requests.len(), 1, "{requests:?}");
+    assert!(requests[0].at.since(since) < seconds(2) && requests[0].dst == Ipv4Addr::BROADCAST);
+    let [(called, Alarm::Wake(_)), (ended, Alarm::Withdraw(_))] = alarms[..] else { panic!("{alarms:?}") };
+    assert!(called > requests[0].at && ended == since + seconds(60), "{alarms:?}");
 }
 
 #[test]
 fn what_cannot_have_been_learned_is_not_restored() {
-    let sound = World::with_lease(HOUR).dhcp.learned().unwrap();
-    assert!(Dhcpv4::restore(sound.clone()).lease.is_some());
+    let world = World::with_lease(HOUR);
+    let sound = world.dhcp.learned(world.now).unwrap();
+    let restored = |learned: Dhcpv4Learned| Dhcpv4::restore(&Some(learned), world.now, seconds(0));
+    assert!(restored(sound.clone()).lease.is_some());
     for learned in [
         Dhcpv4Learned { client: [1, 0, 0, 0, 0, 1], ..sound.clone() },
         Dhcpv4Learned { options: vec![61], ..sound.clone() },
         Dhcpv4Learned { options: vec![12, 0, 255], ..sound.clone() },
         Dhcpv4Learned { options: [61, 0].repeat(MAX_OPTIONS), ..sound.clone() },
+        Dhcpv4Learned { server: Some((SERVER, [0xff; 6])), ..sound.clone() },
+        Dhcpv4Learned { server: Some((NONE, STATION.0)), ..sound.clone() },
         Dhcpv4Learned { address: Ipv4Addr::BROADCAST, ..sound },
     ] {
-        let restored = Dhcpv4::restore(learned);
+        let restored = restored(learned);
         assert!(restored.lease.is_none() && restored.client.is_none());
     }
 }

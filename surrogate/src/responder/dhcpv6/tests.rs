@@ -410,28 +410,55 @@ fn an_awake_guest_speaks_for_itself_and_what_was_learned_while_it_slept_stays() 
     assert!(about(request.at, world.sleep().request().at, 1800));
 }
 
+/// After a restart that took so long: another clock, and a guest that sleeps on.
+fn restarted(world: &World, away: u64) -> World {
+    let now = Instant::ZERO + seconds(3);
+    let dhcp = Dhcpv6::restore(&world.dhcp.learned(world.now), now, seconds(away));
+    World { dhcp, now, ..World::new() }.sleep()
+}
+
 #[test]
-fn a_restart_keeps_how_to_ask_and_asks_for_the_rest() {
-    let dhcp = Dhcpv6::restore(World::with_lease(3600).dhcp.learned().unwrap());
-    let request = World { dhcp, ..World::new() }.sleep().request();
-    assert_eq!((request.kind, request.others), (kind::REBIND, OPTIONS.to_vec()));
+fn a_restart_keeps_how_to_ask_whom_and_when() {
+    let mut world = World::with_lease(3600);
+    world.now = world.now + seconds(1000);
+    let mut world = restarted(&world, 300);
+    let since = world.now;
+    let request = world.request();
+    assert!(about(since, request.at, 500), "{:?}", request.at.since(since));
+    assert_eq!((request.kind, request.server.as_deref()), (kind::RENEW, Some(&SERVER[..])));
     assert_eq!(request.associations, [(IAID, vec![GUEST_V6, SECOND])]);
-    assert_eq!(Dhcpv6::default().learned(), None);
+    assert_eq!(request.others, OPTIONS);
+    assert_eq!(Dhcpv6::default().learned(world.now), None);
+    assert_eq!(restarted(&World::with_lease(INFINITE), 300).dhcp.due(), None);
+}
+
+#[test]
+fn a_lease_that_ended_in_a_restart_is_asked_for_at_once_and_given_up_in_a_minute() {
+    let mut world = restarted(&World::with_lease(3600), 4000);
+    let since = world.now;
+    let (requests, alarms) = world.unanswered();
+    assert!(requests[0].at.since(since) < seconds(2) && requests[0].kind == kind::REBIND, "{requests:?}");
+    assert!(matches!(alarms[0].1, Alarm::Wake(_)) && alarms[0].0 > requests[0].at, "{alarms:?}");
+    assert!(alarms.len() == 3 && alarms[2].0 == since + seconds(60), "{alarms:?}");
 }
 
 #[test]
 fn what_cannot_have_been_learned_is_not_restored() {
-    let sound = World::with_lease(3600).dhcp.learned().unwrap();
+    let world = World::with_lease(3600);
+    let sound = world.dhcp.learned(world.now).unwrap();
+    let restored = |learned: Dhcpv6Learned| Dhcpv6::restore(&Some(learned), world.now, seconds(0));
+    assert_eq!(restored(sound.clone()).bindings.len(), 2);
+    let bound = |address| LearnedBinding { iaid: 1, address, left: None };
     for learned in [
         Dhcpv6Learned { client: vec![0, 3], ..sound.clone() },
         Dhcpv6Learned { client: vec![1; LONGEST_DUID + 1], ..sound.clone() },
         Dhcpv6Learned { link_local: GUEST_V6, ..sound.clone() },
         Dhcpv6Learned { options: vec![0, 6, 0, 9], ..sound.clone() },
         Dhcpv6Learned { options: opt(6, &[0; MAX_OPTIONS]), ..sound.clone() },
-        Dhcpv6Learned { bindings: vec![(1, GUEST_LINK)], ..sound.clone() },
-        Dhcpv6Learned { bindings: vec![(1, GUEST_V6); MAX_BINDINGS + 1], ..sound },
+        Dhcpv6Learned { bindings: vec![bound(GUEST_LINK)], ..sound.clone() },
+        Dhcpv6Learned { bindings: vec![bound(GUEST_V6); MAX_BINDINGS + 1], ..sound },
     ] {
-        let restored = Dhcpv6::restore(learned);
+        let restored = restored(learned);
         assert!(restored.client.is_none() && restored.bindings.is_empty());
     }
 }
