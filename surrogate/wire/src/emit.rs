@@ -7,8 +7,9 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use crate::checksum::Sum;
 use crate::frame::ethertype;
 use crate::ipv4::Ipv4;
+use crate::ipv6::Ipv6;
 use crate::mac::Mac;
-use crate::packet::protocol;
+use crate::packet::{Fragment, protocol};
 use crate::udp::Udp;
 use crate::vlan::Tags;
 
@@ -34,7 +35,7 @@ pub struct Ethernet {
     pub tags: Tags,
 }
 
-/// The fields of an IPv4 header that differ from frame to frame; no options, no fragment.
+/// The fields of an IPv4 header that differ from frame to frame; no options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ipv4Header {
     /// Source.
@@ -53,7 +54,7 @@ pub struct Ipv4Header {
     pub protocol: u8,
 }
 
-/// The same of an IPv6 header; no extensions.
+/// The same of an IPv6 header; no extensions but that of a fragment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ipv6Header {
     /// Source.
@@ -99,16 +100,28 @@ impl<'b> FrameBuf<'b> {
     /// Begins anew with Ethernet and IPv4 headers for `payload` bytes to follow.
     #[inline]
     pub fn ipv4(&mut self, to: &Ethernet, header: &Ipv4Header, payload: usize) {
+        self.ipv4_with(to, header, header.flags(), payload);
+    }
+
+    /// The same for a part of a datagram of the header's identification (RFC 791 3.1). Whoever cuts it up cannot
+    /// forbid that: don't-fragment is off.
+    pub fn ipv4_fragment(&mut self, to: &Ethernet, header: &Ipv4Header, part: Fragment, payload: usize) {
+        let more = if part.more { 0x2000 } else { 0 };
+        self.ipv4_with(to, header, more | part.offset >> 3, payload);
+    }
+
+    #[inline]
+    fn ipv4_with(&mut self, to: &Ethernet, header: &Ipv4Header, flags: u16, payload: usize) {
         self.ethernet(to, ethertype::IPV4);
         let len = self.length_field(Ipv4::HEADER + payload);
-        self.push(&header.emit(0x45, len, Sum::ZERO));
+        self.push(&header.emit(0x45, len, flags, Sum::ZERO));
     }
 
     /// The same, with the router alert option (RFC 2113 2.1).
     pub fn ipv4_router_alert(&mut self, to: &Ethernet, header: &Ipv4Header, payload: usize) {
         self.ethernet(to, ethertype::IPV4);
         let len = self.length_field(Ipv4::HEADER + ROUTER_ALERT_V4.len() + payload);
-        self.push(&header.emit(0x46, len, Sum::ZERO.add(&ROUTER_ALERT_V4)));
+        self.push(&header.emit(0x46, len, header.flags(), Sum::ZERO.add(&ROUTER_ALERT_V4)));
         self.push(&ROUTER_ALERT_V4);
     }
 
@@ -137,6 +150,15 @@ impl<'b> FrameBuf<'b> {
         let first = Ipv6Header { protocol: protocol::HOP_BY_HOP, ..*header };
         self.ipv6(to, &first, options.len() + payload);
         self.push(&options);
+    }
+
+    /// The same for a part of a packet, with a fragment header (RFC 8200 4.5).
+    pub fn ipv6_fragment(&mut self, to: &Ethernet, header: &Ipv6Header, part: Fragment, payload: usize) {
+        let whole = Ipv6Header { protocol: protocol::FRAGMENT, ..*header };
+        self.ipv6(to, &whole, Ipv6::FRAGMENT_HEADER + payload);
+        let [o0, o1] = (part.offset & 0xfff8 | u16::from(part.more)).to_be_bytes();
+        let [i0, i1, i2, i3] = part.id.to_be_bytes();
+        self.push(&[header.protocol, 0, o0, o1, i0, i1, i2, i3]);
     }
 
     /// Appends `part`.
@@ -177,10 +199,14 @@ impl<'b> FrameBuf<'b> {
 }
 
 impl Ipv4Header {
+    /// Flags and offset of a whole datagram.
+    const fn flags(&self) -> u16 {
+        if self.dont_fragment { 0x4000 } else { 0 }
+    }
+
     /// Its bytes, options left out but counted: `version_ihl` and `len` include them, and so does `options`.
     #[inline]
-    fn emit(&self, version_ihl: u8, len: u16, options: Sum) -> [u8; Ipv4::HEADER] {
-        let flags = if self.dont_fragment { 0x4000 } else { 0 };
+    fn emit(&self, version_ihl: u8, len: u16, flags: u16, options: Sum) -> [u8; Ipv4::HEADER] {
         // Summed from the fields, not from the bytes: those would have to be stored first.
         let [c0, c1] = options
             .add_u16(u16::from_be_bytes([version_ihl, self.tos]))

@@ -37,6 +37,8 @@ pub struct Ipv6<'a> {
 impl<'a> Ipv6<'a> {
     /// Bytes of the fixed header.
     pub const HEADER: usize = HEADER;
+    /// Bytes of a fragment header.
+    pub const FRAGMENT_HEADER: usize = 8;
 
     /// Reads what follows the Ethernet header, in the order length, version, payload length, fields,
     /// extension headers.
@@ -73,7 +75,7 @@ impl<'a> Ipv6<'a> {
             packet,
         };
         if is_extension(next_header) {
-            ip.walk_extensions()?;
+            ip.walk_extensions(false)?;
         }
         Ok(ip)
     }
@@ -84,6 +86,16 @@ impl<'a> Ipv6<'a> {
         self.packet.first_chunk::<4>().map_or(0, |first| u32::from_be_bytes(*first) & 0xf_ffff)
     }
 
+    /// What a first fragment has behind all its extension headers, and of which protocol that is. `protocol`
+    /// and `payload` are those behind the fragment header: so the parts of a packet are put together.
+    pub(crate) fn first_part(&self) -> Result<(u8, &'a [u8]), Malformed> {
+        let (fixed, body) = self.packet.split_first_chunk::<HEADER>().ok_or(Malformed::Length)?;
+        let [_, _, _, _, _, _, next_header, ..] = *fixed;
+        let mut ip = Self { protocol: next_header, payload: body, has_fragment_header: false, ..*self };
+        ip.walk_extensions(true)?;
+        Ok((ip.protocol, ip.payload))
+    }
+
     /// The pseudo-header of the payload's checksum, `len` bytes of it.
     #[inline]
     #[must_use]
@@ -91,8 +103,9 @@ impl<'a> Ipv6<'a> {
         Sum::pseudo_v6(self.src, self.dst, self.protocol, len)
     }
 
-    /// Moves `protocol` and `payload` past the extension headers.
-    fn walk_extensions(&mut self) -> Result<(), Malformed> {
+    /// Moves `protocol` and `payload` past the extension headers, of a fragment only up to its own: what follows
+    /// may be the middle of anything, but `in_first` of the fragments.
+    fn walk_extensions(&mut self, in_first: bool) -> Result<(), Malformed> {
         let whole = self.payload.len();
         for position in 0..=MAX_EXTENSIONS {
             if whole - self.payload.len() > MAX_EXTENSION_BYTES {
@@ -106,7 +119,7 @@ impl<'a> Ipv6<'a> {
             }
             if self.protocol == protocol::FRAGMENT {
                 self.take_fragment_header()?;
-                if self.fragment.is_some() {
+                if self.fragment.is_some() && !in_first {
                     return Ok(());
                 }
                 continue;
@@ -150,6 +163,7 @@ impl<'a> Ipv6<'a> {
             field & 1 != 0,
             next_header,
             rest.len(),
+            usize::from(u16::MAX),
         )?;
         Ok(())
     }
@@ -318,6 +332,26 @@ mod tests {
     fn a_second_fragment_header_is_refused() {
         let atomic = |next: u8| vec![next, 0, 0, 0, 0, 0, 0, 9];
         assert_eq!(walk(44, &[atomic(44), atomic(253)]), Err(Malformed::Header));
+    }
+
+    #[test]
+    fn behind_the_header_of_a_first_fragment_the_walk_is_bounded_all_the_same() {
+        let first = |behind: &[Vec<u8>]| {
+            let payload = [&[60, 0, 0, 1, 0, 0, 0, 9][..], &behind.concat(), &TAIL].concat();
+            let frame = v6(44, &payload);
+            let ip = Ipv6::parse(&frame[14..]).unwrap();
+            ip.first_part().map(|(protocol, rest)| (protocol, rest.len()))
+        };
+        let chain = |n: usize, last: u8| {
+            let mut headers = vec![extension(60, PADN); n - 1];
+            headers.push(extension(last, PADN));
+            first(&headers)
+        };
+        assert_eq!(chain(7, 253), Ok((253, 8)));
+        assert_eq!(chain(8, 253), Err(Malformed::Header));
+        assert_eq!(chain(1, 44), Err(Malformed::Header), "a second fragment header");
+        let hop_by_hop = [extension(0, PADN), extension(253, PADN)];
+        assert_eq!(first(&hop_by_hop), Err(Malformed::Header), "hop-by-hop options only first");
     }
 
     #[test]
