@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use surrogate_house::capture::Sender;
-use surrogate_house::clients::{Pinging, curl};
+use surrogate_house::clients::{Pinging, curl, ping_of};
 use surrogate_house::deadline::{pause, timed};
 use surrogate_house::lab::{LISTEN, Lab, bridge_state};
 use surrogate_house::until;
@@ -49,15 +49,34 @@ fn a_sleeper_that_runs_udp_echo_goes_on_echoing() {
         let socket = lab.network.c1.enter(|| UdpSocket::bind(any)).unwrap();
         socket.connect(SocketAddr::new(address, 7)).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        for length in [0, 1, 17, 1400] {
+        for length in [0, 1, 17, 1400, 4000] {
             let sent = vec![0x5a; length];
             socket.send(&sent).unwrap();
-            let mut back = [0; 2000];
+            let mut back = [0; 5000];
             let received = socket.recv(&mut back).unwrap();
             assert_eq!(back[..received], sent[..], "{address}, {length} bytes");
         }
     }
     assert!(guest.is_frozen());
+    lab.daemon.assert_conserved();
+}
+
+#[test]
+fn long_pings_of_a_sleeper_are_answered_in_fragments_and_do_not_wake_it() {
+    let lab = Lab::one_guest();
+    let guest = lab.guest();
+    lab.daemon.sleep("web1");
+    for address in [guest.v4, guest.v6] {
+        for size in [1473, 3000, 30_000] {
+            let pings = ping_of(&lab.network.c1, address, 5, Duration::from_millis(50), size);
+            assert!(pings.all_answered(), "{size} bytes: {}", pings.text);
+            // It compares what comes back with what it sent.
+            assert!(!pings.text.contains("wrong data"), "{}", pings.text);
+        }
+    }
+    assert!(guest.is_frozen());
+    let status = lab.daemon.status("web1");
+    assert_eq!(status["wakes"], 0, "{status}");
     lab.daemon.assert_conserved();
 }
 

@@ -13,6 +13,7 @@
 mod damage;
 mod dhcp;
 mod files;
+mod fragments;
 mod hosts;
 mod mutate;
 mod names;

@@ -163,6 +163,8 @@ impl World {
             DropReason::EchoLoop => kind == Kind::Datagram,
             DropReason::SourceRoute => kind == Kind::Damaged,
             DropReason::Aged | DropReason::FloodedRing | DropReason::TooLong | DropReason::GuestGone => false,
+            // No station of this network sends fragments.
+            DropReason::FragmentOverlap | DropReason::FragmentTimeout | DropReason::FragmentLimit => false,
         }
     }
 

@@ -7,7 +7,7 @@
 
 use core::net::IpAddr;
 
-use surrogate_wire::icmpv6::{ALL_NODES, ECHO_REPLY as ECHO_REPLY_6};
+use surrogate_wire::icmpv6::{self, ALL_NODES, ECHO_REPLY as ECHO_REPLY_6};
 use surrogate_wire::{
     Arp, Frame, Icmpv4, Icmpv6, Icmpv6Body, Mac, Malformed, Packet, Tcp, TcpFlags, Transport, Udp, arp,
     icmpv4, protocol,
@@ -51,6 +51,8 @@ pub(super) enum Decision {
     Absorb,
     /// Hold it, and wake the guest if there is a reason.
     Hold(Option<WakeReason>),
+    /// A later part of a datagram: what that is, others tell. Of a first part all decisions are about the whole.
+    Unknown,
     /// Discard it.
     Drop(DropReason),
 }
@@ -93,7 +95,7 @@ pub(super) fn classify(nic: &NicIdentity, reach: Reach, view: View<'_, '_>, mtu:
 pub(super) fn in_mode(mode: Mode, reach: Reach, decision: Decision) -> Decision {
     let is_flooded = reach == Reach::Flooded;
     let silent = match decision {
-        Decision::Answer(_) | Decision::Conflict { .. } => Decision::Hold(None),
+        Decision::Answer(_) | Decision::Conflict { .. } | Decision::Unknown => Decision::Hold(None),
         // What the guest would do with these is for it to say, once it runs.
         Decision::Absorb | Decision::Drop(DropReason::ClosedPort | DropReason::EchoLoop) if !is_flooded => {
             Decision::Hold(None)
@@ -206,7 +208,39 @@ fn unicast_ip(nic: &NicIdentity, view: View<'_, '_>, packet: &Packet<'_>, mtu: u
         Transport::Udp(udp) => unicast_udp(nic, udp, src, fits),
         // Queries may come to one host alone (RFC 9776 6.1.1) and never wake it.
         Transport::Other(protocol::IGMP) => Decision::Absorb,
-        Transport::Fragment { .. } | Transport::Other(_) => wake(),
+        Transport::Fragment { first: None, .. } => Decision::Unknown,
+        Transport::Fragment { protocol, first: Some(bytes) } => {
+            first_part(nic, *protocol, bytes, src).unwrap_or_else(wake)
+        }
+        Transport::Other(_) => wake(),
+    }
+}
+
+/// What a datagram is to get once it is whole, by its first `bytes` from the transport header on; no checksum has
+/// been verified. The answer may be cut up as the request was.
+fn first_part(nic: &NicIdentity, protocol: u8, bytes: &[u8], from: IpAddr) -> Option<Decision> {
+    let malformed = |why| Some(Decision::Drop(reason(why)));
+    match (protocol, bytes) {
+        (protocol::ICMP, _) => match Icmpv4::parse(bytes) {
+            Ok(icmp) => unicast_icmpv4(&icmp, true),
+            Err(why) => malformed(why),
+        },
+        (protocol::ICMPV6, [133..=137, ..]) => malformed(Malformed::Header),
+        (protocol::ICMPV6, [icmpv6::ECHO_REQUEST, 0, ..]) => Some(Decision::Answer(Responder::Echo)),
+        (protocol::ICMPV6, [kind, code, ..]) => {
+            let (kind, code, body) = (*kind, *code, Icmpv6Body::Other);
+            unicast_icmpv6(&Icmpv6 { kind, code, body, message: bytes }, true)
+        }
+        (protocol::TCP, _) => match Tcp::parse(bytes) {
+            Ok(tcp) => Some(unicast_tcp(nic, &tcp, from)),
+            Err(why) => malformed(why),
+        },
+        (protocol::UDP, [s0, s1, d0, d1, ..]) => {
+            let (src_port, dst_port) = (u16::from_be_bytes([*s0, *s1]), u16::from_be_bytes([*d0, *d1]));
+            let udp = Udp { src_port, dst_port, checksum: 0, payload: &[], datagram: bytes };
+            Some(if is_dhcp_reply(&udp) { Decision::Hold(None) } else { unicast_udp(nic, &udp, from, true) })
+        }
+        _ => None,
     }
 }
 

@@ -169,7 +169,7 @@ impl Answered {
 
 impl DropReason {
     /// How many there are.
-    pub const KINDS: usize = 16;
+    pub const KINDS: usize = 19;
     /// All of them, in the order of the counters' arrays.
     pub const ALL: [Self; Self::KINDS] = [
         Self::Malformed,
@@ -188,6 +188,9 @@ impl DropReason {
         Self::OutputFull,
         Self::EchoLoop,
         Self::OwnFrame,
+        Self::FragmentOverlap,
+        Self::FragmentTimeout,
+        Self::FragmentLimit,
     ];
 
     /// Its name in metrics, events and JSON.
@@ -210,6 +213,9 @@ impl DropReason {
             Self::OutputFull => "output-full",
             Self::EchoLoop => "echo-loop",
             Self::OwnFrame => "own-frame",
+            Self::FragmentOverlap => "fragment-overlap",
+            Self::FragmentTimeout => "fragment-timeout",
+            Self::FragmentLimit => "fragment-limit",
         }
     }
 }

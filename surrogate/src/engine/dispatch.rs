@@ -9,11 +9,14 @@ use core::hash::BuildHasher;
 use core::net::IpAddr;
 
 use surrogate_wire::icmpv6::ALL_NODES;
-use surrogate_wire::{FlowKey, Frame, Icmpv6Body, Mac, Packet, Received, Tags, TcpFlags, Transport};
+use surrogate_wire::{
+    FlowKey, Frame, FrameBuf, Icmpv6Body, Mac, Packet, Received, Tags, TcpFlags, Transport,
+};
 
 use super::Engine;
 use super::classify::{Decision, Reach, Responder, class_of, classify, in_mode};
 use super::contract::{Mode, Notice, WakeReason};
+use super::gather::is_about_the_whole;
 use super::hold::{Admission, Arrival};
 use super::limiter::Limited;
 use super::outbox::{Full, Way};
@@ -21,6 +24,7 @@ use super::twin::Twin;
 use super::verdict::{Answered, DropReason, Verdict, Verdicts};
 use super::view::View;
 use super::wake::Once;
+use crate::guest::identity::NicIdentity;
 use crate::guest::table::{Lan, Place};
 use crate::responder::presence::Heard;
 use crate::responder::{self, announce, barrier, tcp_reset, unreachable};
@@ -99,6 +103,7 @@ impl Engine {
         nic.mode = Mode::Hold { flooded: true };
         nic.counters.silencing += 1;
         self.hold.end_review(&mut nic.queue);
+        self.reassembly.end_all(&mut nic.parts);
         if nic.told.first(Once::GuestSpoke) {
             self.notices.push(Notice::GuestSpoke { nic: nic.identity.nic, epoch: nic.epoch });
         }
@@ -229,7 +234,12 @@ impl Engine {
     ) -> Option<Verdict> {
         let nic = self.nics.get(place as usize)?.as_ref()?;
         let wanted = classify(&nic.identity, reach, view, self.limits.mtu);
-        Some(match in_mode(nic.mode, reach, wanted) {
+        let wanted = in_mode(nic.mode, reach, wanted);
+        let is_part = nic.mode == Mode::Answer && reach == Reach::Unicast && !ours;
+        Some(match wanted {
+            decision if is_part && is_about_the_whole(decision, view) => {
+                self.gather(now, place, view, decision, None)
+            }
             Decision::Foreign => return None,
             Decision::Absorb => Verdict::Absorb,
             Decision::Drop(why) => Verdict::Drop(why),
@@ -241,6 +251,8 @@ impl Engine {
                 None => self.keep(now, place, reach, view, Some(WakeReason::Conflict)),
             },
             Decision::Hold(reason) => self.keep(now, place, reach, view, reason),
+            // One of ours, or broadcast.
+            Decision::Unknown => self.keep(now, place, reach, view, None),
         })
     }
 
@@ -252,31 +264,18 @@ impl Engine {
         by: Responder,
         View { frame, packet, .. }: View<'_, '_>,
     ) -> Verdict {
-        let (Some(nic), Ok(packet)) = (self.nics.get(place as usize).and_then(Option::as_ref), packet) else {
+        let Ok(packet) = packet else { return Verdict::Absorb };
+        let max = self.limits.mtu + ENVELOPE;
+        if let Err(why) = self.may_answer(now, place, by, packet, max) {
+            return Verdict::Drop(why);
+        }
+        let Some(nic) = self.nics.get(place as usize).and_then(Option::as_ref) else {
             return Verdict::Absorb;
         };
         let identity = &nic.identity;
-        let limit = match by {
-            Responder::Echo => Some(Limited::Echoes),
-            Responder::Unreachable => Some(Limited::Errors),
-            Responder::Neighbour | Responder::Reset => None,
-        };
-        let max = self.limits.mtu + ENVELOPE;
-        // Before it is counted against a limit: it may be tried again when there is room.
-        if limit.is_some() && !self.outbox.has_room(max) {
-            return Verdict::Drop(DropReason::OutputFull);
-        }
-        if let (Some(what), Some((from, _))) = (limit, packet.addresses())
-            && !self.limiter.allow(now, what, identity.nic.0, from)
-        {
-            return Verdict::Drop(DropReason::RateLimited);
-        }
-        let written =
-            self.outbox.push(Way::Transmit(identity.port), (place, identity.nic), max, |out| match by {
-                Responder::Neighbour | Responder::Echo => responder::reply_for(identity, frame, packet, out),
-                Responder::Reset => tcp_reset::reply_for(identity, frame, packet, out),
-                Responder::Unreachable => unreachable::reply_for(identity, frame, packet, out),
-            });
+        let written = self.outbox.push(Way::Transmit(identity.port), (place, identity.nic), max, |out| {
+            write_answer(by, identity, frame, packet, out)
+        });
         match written {
             Ok(Some(answered)) => {
                 self.re_enter(now, place);
@@ -285,6 +284,33 @@ impl Engine {
             // A host would stay silent here.
             Ok(None) => Verdict::Absorb,
             Err(Full) => Verdict::Drop(DropReason::OutputFull),
+        }
+    }
+
+    /// Whether an answer of at most `max` bytes may be given to `packet` now; if so, it is counted.
+    pub(super) fn may_answer(
+        &mut self,
+        now: Instant,
+        place: Place,
+        by: Responder,
+        packet: &Packet<'_>,
+        max: usize,
+    ) -> Result<(), DropReason> {
+        let what = match by {
+            Responder::Echo => Limited::Echoes,
+            Responder::Unreachable => Limited::Errors,
+            Responder::Neighbour | Responder::Reset => return Ok(()),
+        };
+        // Before it is counted against a limit: it may be tried again when there is room.
+        if !self.outbox.has_room(max) {
+            return Err(DropReason::OutputFull);
+        }
+        let Some(nic) = self.nics.get(place as usize).and_then(Option::as_ref) else { return Ok(()) };
+        match packet.addresses() {
+            Some((from, _)) if !self.limiter.allow(now, what, nic.identity.nic.0, from) => {
+                Err(DropReason::RateLimited)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -331,7 +357,7 @@ impl Engine {
     }
 
     /// Holds a frame, and asks for a wake if there is a reason.
-    fn keep(
+    pub(super) fn keep(
         &mut self,
         now: Instant,
         place: Place,
@@ -427,6 +453,21 @@ impl Engine {
             }
         }
         self.ours = ours;
+    }
+}
+
+/// The answer to a frame by whom it is owed.
+pub(super) fn write_answer(
+    by: Responder,
+    identity: &NicIdentity,
+    frame: &Frame<'_>,
+    packet: &Packet<'_>,
+    out: &mut FrameBuf<'_>,
+) -> Option<Answered> {
+    match by {
+        Responder::Neighbour | Responder::Echo => responder::reply_for(identity, frame, packet, out),
+        Responder::Reset => tcp_reset::reply_for(identity, frame, packet, out),
+        Responder::Unreachable => unreachable::reply_for(identity, frame, packet, out),
     }
 }
 

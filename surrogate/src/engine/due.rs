@@ -134,6 +134,7 @@ impl Engine {
         } else if nic.mode == Mode::Answer && nic.queue.in_review() {
             self.review(now, place);
         }
+        self.give_up_overdue(now, place);
         self.speak(now, place);
         self.make_ready(place);
         self.check_end_of_replay(now, place);
@@ -141,7 +142,8 @@ impl Engine {
         let old_at = self.hold.next_aged(age, &nic.queue);
         let retry_at = nic.delivery.retry_at(nic.mode);
         let spoke_at = nic.spoof.due_at().filter(|_| nic.mode == Mode::Answer);
-        for at in [old_at, retry_at, spoke_at].into_iter().flatten() {
+        let parts_at = self.reassembly.due(&nic.parts);
+        for at in [old_at, retry_at, spoke_at, parts_at].into_iter().flatten() {
             self.timers.sooner(place, at);
         }
     }

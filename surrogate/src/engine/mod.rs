@@ -20,6 +20,7 @@ pub mod contract;
 pub mod counters;
 mod dispatch;
 mod due;
+mod gather;
 mod hold;
 mod knowledge;
 mod limiter;
@@ -29,6 +30,7 @@ mod modes;
 mod nic;
 mod noise;
 mod outbox;
+mod reassembly;
 mod replay;
 mod speak;
 pub mod spoof;
@@ -57,6 +59,7 @@ use hold::{Hold, MAX_FRAME};
 use limiter::Limiter;
 use nic::Nic;
 use outbox::{Outbox, Own, Way};
+use reassembly::Reassembly;
 use wake::Notices;
 
 /// How long a released NIC's port must have been quiet before it passes.
@@ -91,6 +94,7 @@ pub struct Engine {
     /// By place. A forgotten NIC leaves a free one.
     nics: Vec<Option<Nic>>,
     hold: Hold,
+    reassembly: Reassembly,
     outbox: Outbox,
     notices: Notices,
     limiter: Limiter,
@@ -108,6 +112,9 @@ pub struct Engine {
     scratch: Box<[u8]>,
     /// Where a frame of ours waits while it re-enters.
     ours: Box<[u8]>,
+    /// Where a datagram that came in fragments is put together, and the answer to it.
+    whole: Box<[u8]>,
+    reply: Box<[u8]>,
 }
 
 impl Engine {
@@ -121,6 +128,7 @@ impl Engine {
             table: Table::new(seeds.next_u64()),
             nics: Vec::new(),
             hold: Hold::new(limits.held_bytes, limits.flooded_ring, seeds.next_u64()),
+            reassembly: Reassembly::new(limits.held_bytes / 8),
             outbox: Outbox::new(limits.outbox_bytes),
             notices: Notices::default(),
             limiter: Limiter::new(limits.errors_per_second, limits.echoes_per_second, seeds.next_u64()),
@@ -133,6 +141,8 @@ impl Engine {
             hasher: Seeded::new(seeds.next_u64()),
             scratch: vec![0; MAX_FRAME].into_boxed_slice(),
             ours: vec![0; limits.mtu + dispatch::ENVELOPE].into_boxed_slice(),
+            whole: vec![0; MAX_FRAME].into_boxed_slice(),
+            reply: vec![0; MAX_FRAME].into_boxed_slice(),
             limits,
         }
     }

@@ -9,6 +9,7 @@ use surrogate_wire::{Frame, Packet, Received};
 use super::classify::{Decision, Reach, classify};
 use super::contract::{Command, Mode, Notice, WakeReason};
 use super::dispatch::reach;
+use super::gather::is_about_the_whole;
 use super::hold::HeldFrame;
 use super::nic::Nic;
 use super::outbox::Way;
@@ -82,6 +83,7 @@ impl Engine {
         let Some(mut nic) = self.nics.get_mut(place as usize).and_then(Option::take) else { return };
         self.hold.clear(&mut nic.queue, &mut nic.counters, DropReason::GuestGone);
         while nic.give_back().is_some() {}
+        self.reassembly.end_all(&mut nic.parts);
         self.table.remove(&nic.identity, place);
         self.timers.cancel(place);
         self.ready.retain(|p| *p != place);
@@ -113,6 +115,7 @@ impl Engine {
             self.give_back_addresses(place);
         }
         let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut) else { return };
+        self.reassembly.end_all(&mut nic.parts);
         match mode {
             Mode::Pass => {
                 self.table.stand_down(&nic.identity, place);
@@ -220,6 +223,9 @@ impl Engine {
         let here = frame.tags.vid().unwrap_or(0) == nic.identity.vlan.unwrap_or(0);
         let reach = if held.flooded { Reach::Flooded } else { reach(here, frame.tags) };
         match classify(&nic.identity, reach, view, self.limits.mtu) {
+            decision if reach == Reach::Unicast && is_about_the_whole(decision, view) => {
+                self.gather(now, place, view, decision, Some(held))
+            }
             // Its identity changed meanwhile.
             Decision::Foreign | Decision::Absorb => Verdict::Absorb,
             Decision::Drop(why) => Verdict::Drop(why),
@@ -227,12 +233,12 @@ impl Engine {
             Decision::Conflict { address, by } => self
                 .defend(now, place, address, by)
                 .unwrap_or_else(|| self.ask_wake(place, WakeReason::Conflict)),
-            Decision::Hold(None) => Verdict::Hold,
+            Decision::Hold(None) | Decision::Unknown => Verdict::Hold,
             Decision::Hold(Some(reason)) => self.ask_wake(place, reason),
         }
     }
 
-    fn ask_wake(&mut self, place: Place, reason: WakeReason) -> Verdict {
+    pub(super) fn ask_wake(&mut self, place: Place, reason: WakeReason) -> Verdict {
         if let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut) {
             self.notices.wake(&mut nic.told, &nic.identity, nic.epoch, reason);
         }

@@ -5,6 +5,7 @@ use core::net::IpAddr;
 use super::contract::Mode;
 use super::counters::Counters;
 use super::hold::Queue;
+use super::reassembly::Share;
 use super::replay::Delivery;
 use super::spoof::Spoof;
 use super::wake::Told;
@@ -20,6 +21,8 @@ pub(super) struct Nic {
     pub(super) epoch: Epoch,
     pub(super) counters: Counters,
     pub(super) queue: Queue,
+    /// Which of the held frames are parts of what.
+    pub(super) parts: Share,
     pub(super) delivery: Delivery,
     pub(super) told: Told,
     pub(super) spoof: Spoof,
@@ -51,6 +54,7 @@ impl Nic {
             epoch: Epoch::default(),
             counters: Counters::default(),
             queue: Queue::default(),
+            parts: Share::default(),
             delivery: Delivery::default(),
             told: Told::default(),
             spoof: Spoof::default(),

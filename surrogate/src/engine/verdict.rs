@@ -108,6 +108,12 @@ pub enum DropReason {
     EchoLoop,
     /// A frame from the guest's own MAC: it is never answered.
     OwnFrame,
+    /// A fragment that overlaps another one of its datagram: all of them go.
+    FragmentOverlap,
+    /// A fragment of a datagram that did not become whole in time, and would have been ours to answer.
+    FragmentTimeout,
+    /// A fragment of a datagram that gave way at a limit of reassembly.
+    FragmentLimit,
 }
 
 /// The verdicts about one frame: none if it concerns no sleeper (`Foreign`).

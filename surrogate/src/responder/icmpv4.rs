@@ -2,7 +2,7 @@
 //!
 //! Same identifier, sequence and data, all of it; type of service reflected, time to live 64,
 //! don't-fragment off, no options. Never for a broadcast or multicast request, and to no other type. A
-//! request in fragments is not answered here: it is held for the guest.
+//! request in fragments comes here as the engine has put it together.
 
 use surrogate_wire::checksum::Sum;
 use surrogate_wire::{Frame, FrameBuf, Packet, Transport, emit, icmpv4, protocol};

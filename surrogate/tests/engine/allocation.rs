@@ -88,6 +88,11 @@ fn no_frame_allocates_whatever_becomes_of_it() {
         udp(TO_ALL, CLIENT.v4().into(), SUBNET.into(), (1, 514), b"flooded"),
         vec![0xff; 9],
     ];
+    for id in 0..40 {
+        let long = cut(echo(GUEST.v4().into(), &[7; 3000]), 1500, id);
+        // Some are answered, some stay incomplete, and some give way.
+        frames.extend(long.into_iter().skip(usize::from(id % 2)));
+    }
     // More than fits: limits, evictions and repetitions are on the way as well.
     for n in 0..3000 {
         frames.push(syn(80, n % 2500));

@@ -9,8 +9,8 @@ use surrogate_wire::checksum::Sum;
 use surrogate_wire::dhcpv4::Renewal;
 use surrogate_wire::emit::{Ethernet, Ipv4Header, Ipv6Header};
 use surrogate_wire::{
-    Arp, Dhcpv4, Dhcpv6, FrameBuf, Mac, Tags, TcpFlags, Transport, dhcpv4, dhcpv6, ethertype, icmpv6,
-    protocol,
+    Arp, Dhcpv4, Dhcpv6, Fragments, Frame, FrameBuf, Mac, Received, Tags, TcpFlags, Transport, dhcpv4,
+    dhcpv6, ethertype, icmpv6, protocol,
 };
 
 pub(crate) const PORT: PortId = PortId(1);
@@ -239,6 +239,20 @@ pub(crate) fn mended(mut frame: Vec<u8>, change: impl FnOnce(&mut [u8])) -> Vec<
     let sum = Sum::ZERO.add(&frame[14..14 + len]).finish();
     frame[24..26].copy_from_slice(&sum.to_be_bytes());
     frame
+}
+
+/// A frame as the fragments that a host sends at an MTU; `id` is their identification.
+pub(crate) fn cut(frame: Vec<u8>, mtu: usize, id: u16) -> Vec<Vec<u8>> {
+    let frame = match frame.get(12..14) {
+        Some([8, 0]) => mended(frame, |header| header[4..6].copy_from_slice(&id.to_be_bytes())),
+        _ => frame,
+    };
+    let received = Received::plain(&frame);
+    let whole = Frame::parse(&received).expect("a frame");
+    let mut fragments = Fragments::of(&whole, mtu, u32::from(id)).expect("a packet");
+    (0..fragments.count())
+        .map(|_| self::frame(|out| fragments.write_next(out).expect("another one")))
+        .collect()
 }
 
 pub(crate) fn magic(mac: Mac) -> Vec<u8> {

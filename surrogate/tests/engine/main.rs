@@ -5,6 +5,7 @@
 
 mod allocation;
 mod answering;
+mod fragments;
 mod frames;
 mod leases;
 mod own_frames;

@@ -199,6 +199,7 @@ fn discovery_rows() -> Vec<(&'static str, Case)> {
         advertisement(to, THIEF.mac(), ALL_NODES, GUEST.v6())
     };
     let router = |to, dst: Ipv6Addr, kind, rest: &[u8]| icmp(to, v6(CLIENT), dst.into(), kind, 0, rest);
+    let long_solicitation = router(TO_GUEST, GUEST.v6(), icmpv6::NEIGHBOUR_SOLICITATION, &[0; 100]);
     let mut wrong_hops = solicitation(TO_GUEST, CLIENT.v6(), GUEST.v6(), GUEST.v6());
     wrong_hops[21] = 64;
     vec![
@@ -218,6 +219,7 @@ fn discovery_rows() -> Vec<(&'static str, Case)> {
         ("ra-unicast", router(TO_GUEST, GUEST.v6(), icmpv6::ROUTER_ADVERTISEMENT, &[0; 12]).into()),
         ("ra-flooded", router(to_group(ALL_NODES.into()), ALL_NODES, 134, &[0; 12]).into()),
         ("rs-flooded", router(to_group(ALL_NODES.into()), ALL_NODES, 133, &[0; 4]).into()),
+        ("ns-fragment", cut(long_solicitation, 96, 7)[0].clone().into()),
         ("redirect-unicast", router(TO_GUEST, GUEST.v6(), icmpv6::REDIRECT, &[0; 36]).into()),
     ]
 }
@@ -231,14 +233,20 @@ fn icmp_rows() -> Vec<(&'static str, Case)> {
     damaged[44] ^= 1;
     let mut limited: Case = echo(v4(GUEST), b"data").into();
     limited.limits.echoes_per_second = 1;
-    let part = mended(echo(v4(GUEST), &[7; 56]), |header| header[6] = 0x20);
+    let long = |dst, mtu| cut(echo(dst, &[7; 100]), mtu, 7);
+    let [first4, second4] = [0, 1].map(|n| long(v4(GUEST), 96)[n].clone());
+    let overlapping = Case::from(long(v4(GUEST), 76)[1].clone()).after(first4.clone());
     let own: IpAddr = v4(GUEST);
     vec![
         ("echo4", echo(v4(GUEST), b"data").into()),
         ("echo6", echo(v6(GUEST), b"data").into()),
         ("echo4-over-limit", limited.after(echo(v4(GUEST), b"data"))),
         ("echo4-over-mtu", echo(v4(GUEST), &[7; 1500]).into()),
-        ("echo4-fragment", part.into()),
+        ("echo4-fragment", first4.clone().into()),
+        ("echo4-fragments", Case::from(second4).after(first4.clone())),
+        ("echo6-fragments", last_of(long(v6(GUEST), 112))),
+        ("echo4-fragment-repeated", Case::from(first4.clone()).after(first4)),
+        ("echo4-fragment-overlap", overlapping),
         ("echo4-bad-checksum", damaged.into()),
         ("echo4-own-address", icmp(TO_GUEST, own, own, 8, 0, &[0; 8]).into()),
         ("echo4-broadcast-source", to_guest(SUBNET.into(), 8, 0).into()),
@@ -276,6 +284,8 @@ fn udp_rows() -> Vec<(&'static str, Case)> {
         ("udp-echo-no-port", datagram((0, 7), b"data").into()),
         ("udp-dhcp-reply", datagram((67, 68), &[2; 240]).into()),
         ("udp-dhcp6-reply", dhcp6.into()),
+        ("udp-echo-fragments", last_of(cut(datagram((40_000, 7), &[7; 100]), 96, 7))),
+        ("udp-closed-fragments", last_of(cut(datagram((40_000, 9999), &[7; 100]), 96, 7))),
         ("udp-bad-checksum", damaged.into()),
     ]
 }
@@ -336,6 +346,7 @@ fn ip_rows() -> Vec<(&'static str, Case)> {
         ("ip-unregistered", udp(TO_GUEST, v4(CLIENT), v4(Host(77)), (1, 9999), b"x").into()),
         ("ip-protocol", ip(TO_GUEST, v4(CLIENT), v4(GUEST), 47, &[0; 8]).into()),
         ("ip-fragment", part.into()),
+        ("ip-fragment-later", cut(datagram((40_000, 514), &[7; 100]), 96, 7)[1].clone().into()),
         ("ip-source-route", routed.into()),
         ("ip6-routing-0", routing0.into()),
         ("ip-bad-checksum", damaged.into()),
@@ -408,6 +419,12 @@ fn flooded_rows() -> Vec<(&'static str, Case)> {
         ("noise-igmp-report", joined_ip(protocol::IGMP).into()),
         ("noise-mld", mld_query.into()),
     ]
+}
+
+/// The last of some fragments, after the others.
+fn last_of(mut fragments: Vec<Vec<u8>>) -> Case {
+    let last = fragments.pop().expect("a fragment");
+    fragments.into_iter().fold(last.into(), Case::after)
 }
 
 fn v4(host: Host) -> IpAddr {

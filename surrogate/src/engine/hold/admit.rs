@@ -134,6 +134,7 @@ impl Hold {
             offload: arrival.offload,
             flooded: arrival.flooded,
             outstanding: false,
+            mark: 0,
         };
         if self.slots.len() <= at as usize {
             self.slots.resize(at as usize + 1, slot);

@@ -69,8 +69,8 @@ impl Arrival<'_> {
     }
 }
 
-/// Names a held frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Names a held frame as long as it is held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Key(u32);
 
 /// What is known of a held frame beside its bytes.
@@ -115,8 +115,31 @@ impl Hold {
     /// Copies a frame's bytes into `into`, of which as many are used as the frame is long.
     pub(super) fn read(&self, frame: HeldFrame, into: &mut [u8]) {
         if let Some(into) = into.get_mut(..frame.len) {
-            self.arena.read(frame.key.0, into);
+            self.arena.read(frame.key.0, 0, into);
         }
+    }
+
+    /// Copies what a frame has from its byte `skip` on, as much as `into` is long.
+    pub(super) fn read_part(&self, key: Key, skip: usize, into: &mut [u8]) {
+        self.arena.read(key.0, skip, into);
+    }
+
+    /// The frame that was admitted last.
+    pub(super) fn newest(&self, queue: &Queue) -> Option<HeldFrame> {
+        let at = queue.by_arrival.last()?;
+        Some(self.slots.get(at as usize)?.frame(at))
+    }
+
+    /// Gives a frame a mark, by which it is known again. Zero is none.
+    pub(super) fn mark(&mut self, key: Key, mark: u32) {
+        if let Some(slot) = self.slots.get_mut(key.0 as usize) {
+            slot.mark = mark;
+        }
+    }
+
+    /// The frame of `key`, if it still is the one that was given `mark`.
+    pub(super) fn marked(&self, key: Key, mark: u32) -> Option<HeldFrame> {
+        self.slots.get(key.0 as usize).filter(|slot| slot.mark == mark).map(|slot| slot.frame(key.0))
     }
 
     /// The oldest frame that the driver has not been given; it is outstanding from now on.
@@ -245,7 +268,9 @@ impl Hold {
     }
 
     fn remove_at(&mut self, at: u32, queue: &mut Queue, counters: &mut Counters) {
-        let Some(slot) = self.slots.get(at as usize).copied() else { return };
+        let Some(slot) = self.slots.get_mut(at as usize) else { return };
+        slot.mark = 0;
+        let slot = *slot;
         if queue.cursor == Some(at) {
             queue.cursor = slot.links.next(Order::Arrival);
         }
@@ -285,6 +310,8 @@ struct Slot {
     offload: Offload,
     flooded: bool,
     outstanding: bool,
+    /// See [`Hold::mark`].
+    mark: u32,
 }
 
 impl Linked for Slot {
