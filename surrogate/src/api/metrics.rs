@@ -110,7 +110,7 @@ fn states(registry: &mut Registry, guests: &[GuestStatus]) {
 
 fn frames(registry: &mut Registry, guests: &[GuestStatus]) {
     type Read = fn(&NicStatus) -> u64;
-    let plain: [(&str, &str, Read); 12] = [
+    let plain: [(&str, &str, Read); 13] = [
         ("concerned", "Frames that concerned the sleeper", |nic| nic.counters.concerned),
         ("absorbed", "Frames that needed no answer", |nic| nic.counters.absorbed),
         ("stubbed", "Frames given to a listener stub", |nic| nic.counters.stubbed),
@@ -125,6 +125,9 @@ fn frames(registry: &mut Registry, guests: &[GuestStatus]) {
         ("own_source", "Frames from the sleeper's own MAC", |nic| nic.counters.own_source),
         ("silencing", "Those that silenced us until the hypervisor was asked", |nic| nic.counters.silencing),
         ("observed", "Frames seen at the port of the awake guest", |nic| nic.counters.observed),
+        ("unremembered", "Times that a limit kept what the guest told from being remembered", |nic| {
+            nic.counters.unremembered
+        }),
     ];
     for (name, help, read) in plain {
         let family = Family::<Labels, Counter>::default();
@@ -210,6 +213,7 @@ mod tests {
         counters.dropped[DropReason::Duplicate as usize] = 3;
         counters.spoken[Answered::Presence as usize] = 4;
         counters.observed = 9;
+        counters.unremembered = 2;
         counters.held_dropped[DropReason::Aged as usize] = 1;
         counters.holding_bytes = 600;
         web1.asleep_ms = 1500;
@@ -226,6 +230,7 @@ mod tests {
             "surrogate_frames_answered_total{guest=\"web1\",nic=\"0\",by=\"ndisc\"} 5",
             "surrogate_frames_spoken_total{guest=\"web1\",nic=\"0\",by=\"presence\"} 4",
             "surrogate_frames_observed_total{guest=\"web1\",nic=\"0\"} 9",
+            "surrogate_frames_unremembered_total{guest=\"web1\",nic=\"0\"} 2",
             "surrogate_frames_dropped_total{guest=\"web1\",nic=\"0\",reason=\"duplicate\"} 3",
             "surrogate_frames_held_dropped_total{guest=\"web1\",nic=\"0\",reason=\"aged\"} 1",
             "surrogate_holding_bytes{guest=\"web1\",nic=\"0\"} 600",

@@ -59,6 +59,8 @@ pub struct Counters {
     pub spoken: [u64; Answered::KINDS],
     /// Frames seen at the NIC's own port while its guest was awake.
     pub observed: u64,
+    /// How often a limit kept something that the guest told from being remembered.
+    pub unremembered: u64,
 }
 
 impl Counters {

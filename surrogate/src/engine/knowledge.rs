@@ -25,11 +25,12 @@ impl Engine {
     }
 
     /// Takes what was known of a NIC `ago` before `now`, unless it has learned or spoken since it was registered.
-    pub(super) fn know(&mut self, now: Instant, nic: NicId, knowledge: &Knowledge, ago: Duration) {
-        if let Some(nic) = self.by_id_mut(nic)
+    pub(super) fn know(&mut self, now: Instant, id: NicId, knowledge: &Knowledge, ago: Duration) {
+        if let Some(nic) = self.by_id_mut(id)
             && core::mem::take(&mut nic.fresh)
         {
             nic.presence.restore(&knowledge.presence, now, ago);
+            self.take_groups(id);
         }
     }
 }

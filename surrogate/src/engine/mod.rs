@@ -169,15 +169,29 @@ impl Engine {
     /// Learns from one frame that an awake guest sent (`from_guest`) or got at its own port: what a stand-in
     /// will have to know. No verdict, and nothing is said. A frame of a guest that we stand in for is ignored:
     /// it cannot have sent it.
-    pub fn handle_observed(&mut self, now: Instant, nic: NicId, from_guest: bool, frame: Received<'_>) {
+    pub fn handle_observed(&mut self, now: Instant, id: NicId, from_guest: bool, frame: Received<'_>) {
         let Ok(parsed) = Frame::parse(&frame) else { return };
         let Ok(packet) = Packet::parse(&parsed, frame.offload) else { return };
-        if let Some(nic) = self.by_id_mut(nic)
+        if let Some(nic) = self.by_id_mut(id)
             && nic.mode != Mode::Answer
         {
             nic.counters.observed += 1;
             nic.fresh = false;
+            let changes = nic.presence.changes_of_groups();
             nic.presence.learn(now, from_guest, &parsed, &packet);
+            nic.counters.unremembered = nic.presence.limited();
+            if nic.presence.changes_of_groups() != changes {
+                self.take_groups(id);
+            }
+        }
+    }
+
+    /// Frames to the groups of a NIC concern it from now on.
+    pub(super) fn take_groups(&mut self, id: NicId) {
+        let Some(place) = self.table.nic(id) else { return };
+        if let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut) {
+            let before = nic.take_groups();
+            self.table.change_groups(&nic.identity, place, &before);
         }
     }
 

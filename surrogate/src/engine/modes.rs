@@ -136,6 +136,7 @@ impl Engine {
                 }
                 nic.fresh = false;
                 nic.presence.sleep(now, &mut self.rng, &nic.identity);
+                nic.counters.unremembered = nic.presence.limited();
                 self.hold.review(&mut nic.queue);
                 if let Some(at) = nic.spoof.due_at() {
                     self.timers.sooner(place, at);

@@ -34,6 +34,8 @@ pub(super) struct Nic {
     pub(super) barrier: bool,
     /// It is in the engine's list of those that have something to deliver.
     pub(super) ready: bool,
+    /// The groups that it is in whatever its guest tells.
+    declared: Vec<IpAddr>,
     /// When each of its addresses was defended last, in the order of the identity's.
     defended: Vec<Option<Instant>>,
     /// Addresses that are the sleeper's no longer, and not in its identity until it has woken.
@@ -49,6 +51,7 @@ impl Nic {
         // Room for all of them, so that no frame makes us look for more.
         let withdrawn = Vec::with_capacity(identity.addresses.len());
         Self {
+            declared: identity.groups.clone(),
             identity,
             mode: Mode::Pass,
             epoch: Epoch::default(),
@@ -67,11 +70,13 @@ impl Nic {
         }
     }
 
-    /// Replaces what is known of it; mode, counters, held frames and the time of each defence stay.
+    /// Replaces what is known of it; mode, counters, held frames, the time of each defence and what its guest told stay.
     pub(super) fn learn(&mut self, identity: NicIdentity) {
         self.defended = identity.addresses.iter().map(|held| self.last_defence(held.address)).collect();
+        self.declared.clone_from(&identity.groups);
         self.identity = identity;
         self.withdrawn.reserve(self.identity.addresses.len());
+        self.take_groups();
     }
 
     /// Does without an address until [`give_back`](Self::give_back). Says whether there was such a one.
@@ -90,6 +95,17 @@ impl Nic {
         self.identity.addresses.push(held);
         self.defended.push(None);
         Some(held)
+    }
+
+    /// Makes its groups those declared and those that its guest told of. Gives back what they were.
+    pub(super) fn take_groups(&mut self) -> Vec<IpAddr> {
+        let mut groups = self.declared.clone();
+        for group in self.presence.groups() {
+            if !groups.contains(&group) {
+                groups.push(group);
+            }
+        }
+        core::mem::replace(&mut self.identity.groups, groups)
     }
 
     /// Whether `address` may be defended at `now` (RFC 5227 2.4 b); if so, it was.

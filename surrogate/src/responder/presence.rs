@@ -5,13 +5,17 @@
 //! [`hear`](Presence::hear) what comes from the network and [`speak`](Presence::speak) when it is due. No clock, no
 //! I/O; hearing and speaking allocate nothing.
 
+use core::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
-use surrogate_wire::{Frame, FrameBuf, Packet};
+use surrogate_wire::{Frame, FrameBuf, Packet, icmpv6};
 
 use super::beacon::Beacon;
 use super::dhcpv4::{Dhcpv4, Dhcpv4Learned};
 use super::dhcpv6::{Dhcpv6, Dhcpv6Learned};
+use super::igmp::{Igmp, IgmpLearned};
 use super::lease::Alarm;
+use super::mld::{Mld, MldLearned};
 use crate::engine::{Answered, WakeReason};
 use crate::guest::identity::NicIdentity;
 use crate::rng::Rng;
@@ -134,12 +138,35 @@ presence! {
     dhcpv4: Dhcpv4 => Option<Dhcpv4Learned>,
     /// Keeps its IPv6 leases.
     dhcpv6: Dhcpv6 => Option<Dhcpv6Learned>,
+    /// Keeps switches that snoop on IGMP sending it its groups.
+    igmp: Igmp => IgmpLearned,
+    /// The same for MLD.
+    mld: Mld => MldLearned,
 }
 
 impl Presence {
     /// What is due beside frames: ask until there is none, before [`speak`](Self::speak).
     pub fn alarm(&mut self, now: Instant) -> Option<Alarm> {
         self.dhcpv4.alarm(now).or_else(|| self.dhcpv6.alarm(now))
+    }
+
+    /// The groups that the guest told of, those that follow from its addresses left out.
+    pub fn groups(&self) -> impl Iterator<Item = IpAddr> {
+        let follows =
+            |group: &IpAddr| matches!(group, IpAddr::V6(group) if icmpv6::is_solicited_node(*group));
+        self.igmp.groups().chain(self.mld.groups()).filter(move |group| !follows(group))
+    }
+
+    /// How often these may have changed.
+    #[must_use]
+    pub fn changes_of_groups(&self) -> u64 {
+        self.igmp.changes().wrapping_add(self.mld.changes())
+    }
+
+    /// How often a limit kept something from being remembered.
+    #[must_use]
+    pub fn limited(&self) -> u64 {
+        self.igmp.limited().wrapping_add(self.mld.limited())
     }
 
     /// Whether a packet may be one of a presence protocol at all: most are not.

@@ -86,6 +86,9 @@ fn no_frame_allocates_whatever_becomes_of_it() {
         syn(8080, 1),
         ip(between(THIEF.mac(), CLIENT.mac()), CLIENT.v4().into(), THIEF.v4().into(), 6, &[0; 40]),
         udp(TO_ALL, CLIENT.v4().into(), SUBNET.into(), (1, 514), b"flooded"),
+        igmp_query(None, true),
+        igmp_query(Some(JOINED), false),
+        mld_query(None),
         vec![0xff; 9],
     ];
     for id in 0..40 {

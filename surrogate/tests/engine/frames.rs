@@ -108,7 +108,7 @@ pub(crate) fn to_group(group: IpAddr) -> Ethernet {
     between(mac, CLIENT.mac())
 }
 
-fn frame(write: impl FnOnce(&mut FrameBuf<'_>)) -> Vec<u8> {
+pub(crate) fn frame(write: impl FnOnce(&mut FrameBuf<'_>)) -> Vec<u8> {
     let mut memory = vec![0; 70_000];
     let mut out = FrameBuf::new(&mut memory);
     write(&mut out);
@@ -174,6 +174,39 @@ pub(crate) fn icmp(to: Ethernet, src: IpAddr, dst: IpAddr, kind: u8, code: u8, r
 pub(crate) fn echo(dst: IpAddr, data: &[u8]) -> Vec<u8> {
     let (src, kind) = if dst.is_ipv4() { (CLIENT.v4().into(), 8) } else { (CLIENT.v6().into(), 128) };
     icmp(TO_GUEST, src, dst, kind, 0, &[&[0, 9, 0, 1], data].concat())
+}
+
+/// An IGMP message with its checksum.
+pub(crate) fn igmp_message(to: Ethernet, src: Ipv4Addr, dst: Ipv4Addr, message: &[u8]) -> Vec<u8> {
+    let mut message = message.to_vec();
+    let sum = Sum::ZERO.add(&message).finish();
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    ip(to, src.into(), dst.into(), protocol::IGMP, &message)
+}
+
+/// The client asks, in the way of `IGMPv2` or `IGMPv3`, and wants to know within a second.
+pub(crate) fn igmp_query(group: Option<Ipv4Addr>, third: bool) -> Vec<u8> {
+    let dst = group.unwrap_or(ALL_HOSTS);
+    let mut message = [&[0x11, 10, 0, 0][..], &group.unwrap_or(Ipv4Addr::UNSPECIFIED).octets()].concat();
+    message.extend_from_slice(if third { &[2, 125, 0, 0] } else { &[] });
+    igmp_message(to_group(dst.into()), CLIENT.v4(), dst, &message)
+}
+
+/// An MLD message of a host with this link-local address, with its checksum and the router alert.
+pub(crate) fn mld_message(src: Ipv6Addr, dst: Ipv6Addr, message: &[u8]) -> Vec<u8> {
+    let message = summed(src.into(), dst.into(), protocol::ICMPV6, message.to_vec(), 2);
+    let header = Ipv6Header { src, dst, traffic_class: 0, hop_limit: 1, protocol: protocol::ICMPV6 };
+    frame(|out| {
+        out.ipv6_router_alert(&to_group(dst.into()), &header, message.len());
+        out.push(&message);
+    })
+}
+
+/// The client asks in the way of `MLDv1`, and wants to know within a second.
+pub(crate) fn mld_query(group: Option<Ipv6Addr>) -> Vec<u8> {
+    let (dst, asked) = (group.unwrap_or(icmpv6::ALL_NODES), group.unwrap_or(Ipv6Addr::UNSPECIFIED));
+    let message = [&[130, 0, 0, 0, 3, 0xe8, 0, 0][..], &asked.octets()].concat();
+    mld_message(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1), dst, &message)
 }
 
 /// A neighbour solicitation of the client's for `target`.

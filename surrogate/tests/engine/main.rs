@@ -7,6 +7,7 @@ mod allocation;
 mod answering;
 mod fragments;
 mod frames;
+mod groups;
 mod leases;
 mod own_frames;
 mod packet_policy;

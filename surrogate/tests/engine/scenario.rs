@@ -77,6 +77,10 @@ impl Scenario {
         self.check();
     }
 
+    pub(crate) fn register(&mut self, identity: NicIdentity) {
+        self.command(Command::Register(Box::new(identity)));
+    }
+
     pub(crate) fn set_mode(&mut self, nic: NicId, epoch: u64, mode: Mode) {
         self.command(Command::SetMode { nic, epoch: Epoch(epoch), mode });
     }

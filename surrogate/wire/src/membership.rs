@@ -132,7 +132,7 @@ impl<'a, A: Address> Sources<'a, A> {
     }
 
     /// No sources.
-    pub(crate) const NONE: Self = Self { bytes: &[], family: PhantomData };
+    pub const NONE: Self = Self { bytes: &[], family: PhantomData };
 
     /// Whether there are none.
     #[must_use]
