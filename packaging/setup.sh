@@ -13,7 +13,8 @@ set -euo pipefail
 readonly RUST_NEEDED=1.95
 export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH:/usr/sbin:/sbin"
 
-# What must be there (a command, or a file by its path; * may stand in a path), and its package.
+# What must be there (a command, or a file by its path; * may stand in a path), and its package. arping by its
+# path: Debian has another program of that name, with other options, in /usr/sbin.
 needs() {
     cat <<'TABLE'
 cc                      gcc
@@ -29,7 +30,12 @@ ss                      iproute2
 ethtool                 ethtool
 ps                      procps
 ping                    iputils-ping
-arping                  iputils-arping
+/usr/bin/arping         iputils-arping
+fping                   fping
+ndisc6                  ndisc6
+nmap                    nmap
+nping                   nmap
+hping3                  hping3
 socat                   socat
 busybox                 busybox
 ssh                     openssh-client
