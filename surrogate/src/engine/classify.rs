@@ -158,7 +158,7 @@ fn unicast(nic: &NicIdentity, view: View<'_, '_>, packet: &Packet<'_>, mtu: usiz
 }
 
 fn unicast_arp(nic: &NicIdentity, frame: &Frame<'_>, packet: &Packet<'_>, arp: &Arp) -> Decision {
-    if !arp.sha.is_unicast() || arp.sha == nic.mac {
+    if !arp.is_from_a_station() || arp.sha == nic.mac {
         return Decision::Drop(DropReason::BadSource);
     }
     if let Some((address, by)) = arp_responder::conflict(nic, packet) {
@@ -347,7 +347,7 @@ fn flooded_arp(nic: &NicIdentity, packet: &Packet<'_>, arp: &Arp) -> Decision {
     if !nic.holds(arp.tpa.into()) {
         return Decision::Foreign;
     }
-    if !arp.sha.is_unicast() || arp.sha == nic.mac {
+    if !arp.is_from_a_station() || arp.sha == nic.mac {
         return Decision::Drop(DropReason::BadSource);
     }
     match arp.op {

@@ -186,6 +186,11 @@ fn arp_rows() -> Vec<(&'static str, Case)> {
         ("arp-conflict", claim().into()),
         ("arp-conflict-again", Case::from(claim()).after(claim())),
         ("arp-forged", arp(TO_GUEST, arp_op::REQUEST, GUEST.mac(), CLIENT.v4(), GUEST.v4()).into()),
+        ("arp-no-station-unicast", arp(TO_GUEST, arp_op::REQUEST, Mac::ZERO, CLIENT.v4(), GUEST.v4()).into()),
+        (
+            "arp-no-station-flooded",
+            arp(TO_ALL, arp_op::REQUEST, CLIENT.mac(), Ipv4Addr::LOCALHOST, GUEST.v4()).into(),
+        ),
         ("arp-truncated-unicast", raw(TO_GUEST, ethertype::ARP, &[0, 1, 8, 0, 6, 5]).into()),
         ("arp-truncated-flooded", raw(TO_ALL, ethertype::ARP, &[0, 1, 8, 0, 6, 5]).into()),
         ("rarp-unicast", raw(TO_GUEST, ethertype::RARP, &[0, 1, 8, 0, 6, 4, 0, 3]).into()),
@@ -203,12 +208,16 @@ fn discovery_rows() -> Vec<(&'static str, Case)> {
     let long_solicitation = router(TO_GUEST, GUEST.v6(), icmpv6::NEIGHBOUR_SOLICITATION, &[0; 100]);
     let mut wrong_hops = solicitation(TO_GUEST, CLIENT.v6(), GUEST.v6(), GUEST.v6());
     wrong_hops[21] = 64;
+    let to_all_nodes = solicitation(to_group(ALL_NODES.into()), CLIENT.v6(), ALL_NODES, GUEST.v6());
+    let long_option = [&[0; 4], &GUEST.v6().octets()[..], &[1, 2], &CLIENT.mac().0, &[0; 8]].concat();
     vec![
         ("ns-request", solicit(GUEST.v6()).into()),
         ("ns-dad", solicitation(to_group(group.into()), Ipv6Addr::UNSPECIFIED, group, GUEST.v6()).into()),
         ("ns-poll", solicitation(TO_GUEST, CLIENT.v6(), GUEST.v6(), GUEST.v6()).into()),
         ("ns-request-other", solicit(THIEF.v6()).into()),
         ("ns-poll-unregistered", solicitation(TO_GUEST, CLIENT.v6(), Host(77).v6(), Host(77).v6()).into()),
+        ("ns-all-nodes", to_all_nodes.into()),
+        ("ns-option-length", icmp(TO_GUEST, v6(CLIENT), v6(GUEST), 135, 0, &long_option).into()),
         ("ns-hop-limit", wrong_hops.into()),
         ("na-conflict", claim().into()),
         ("na-conflict-again", Case::from(claim()).after(claim())),

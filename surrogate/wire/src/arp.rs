@@ -55,6 +55,13 @@ impl Arp {
         })
     }
 
+    /// Whether its sender is one station, or one that has no address yet: hosts drop what comes from others.
+    #[must_use]
+    pub fn is_from_a_station(&self) -> bool {
+        self.sha.is_unicast()
+            && !(self.spa.is_multicast() || self.spa.is_broadcast() || self.spa.is_loopback())
+    }
+
     /// The packet as bytes.
     #[inline]
     #[must_use]
@@ -98,6 +105,18 @@ mod tests {
             bytes[at] = value;
             assert_eq!(Arp::parse(&bytes), Err(Malformed::Header), "byte {at} = {value}");
         }
+    }
+
+    #[test]
+    fn a_sender_is_one_station_or_has_no_address_yet() {
+        let of = |sha, spa| Arp { sha, spa, ..REQUEST_OF_ALICE }.is_from_a_station();
+        for spa in [ALICE_V4, Ipv4Addr::UNSPECIFIED, Ipv4Addr::new(240, 0, 0, 1)] {
+            assert!(of(ALICE, spa), "{spa}");
+        }
+        for spa in [Ipv4Addr::LOCALHOST, Ipv4Addr::new(224, 0, 0, 1), Ipv4Addr::BROADCAST] {
+            assert!(!of(ALICE, spa), "{spa}");
+        }
+        assert!(!of(Mac::BROADCAST, ALICE_V4) && !of(Mac::ZERO, ALICE_V4));
     }
 
     #[test]
