@@ -1,0 +1,141 @@
+//! The same frames to a Linux guest awake and to Surrogate for the same guest asleep: the answers are the same, or
+//! the difference is a row of docs/packet-policy.md.
+//!
+//! `make differential` runs this and shows the table; it is in `target/differential/` too. A new case is a line in
+//! one of `cases/`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "what this test cannot read fails it at once, with the place"
+)]
+
+mod ask;
+mod build;
+mod case;
+mod cases;
+mod compare;
+mod connection;
+mod hosts;
+mod report;
+mod stage;
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use crate::case::{Asleep, Case, Stimulus};
+use crate::compare::{Answers, plain, rows_needed};
+use crate::connection::Connection;
+use crate::report::Line;
+use crate::stage::{Stage, Tried};
+
+/// As many must be compared.
+const CASES_WANTED: usize = 300;
+
+/// What one stage told, by case.
+struct Heard {
+    connections: Vec<Option<Connection>>,
+    tried: Vec<Tried>,
+}
+
+#[test]
+fn a_sleeper_answers_what_the_awake_guest_answers() {
+    let (cases, waiting) = cases::all();
+    let names: BTreeSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
+    assert_eq!(names.len(), cases.len(), "each case has a name of its own");
+    assert!(cases.len() >= CASES_WANTED, "only {} cases", cases.len());
+
+    let awake = hear(Stage::awake(), &cases);
+    let asleep = hear(Stage::to_sleep(), &cases);
+
+    let rows = policy_rows();
+    let mut lines = Vec::new();
+    let mut wrong = String::new();
+    for (n, case) in cases.iter().enumerate() {
+        let of = |heard: &Heard| -> Answers {
+            let on = heard.connections[n].as_ref();
+            heard.tried[n].answers.iter().map(|frame| plain(frame, on)).collect()
+        };
+        let (before, during) = (of(&awake), of(&asleep));
+        let did = asleep.tried[n].asleep.expect("a daemon was there");
+        let needed = rows_needed(&before, &during, &case.differs);
+        match needed.as_deref() {
+            None => writeln!(wrong, "{}: differs\n{}", case.name, difference(&before, &during)).unwrap(),
+            Some(needed) => {
+                for row in case.differs.iter().filter(|row| !needed.contains(row)) {
+                    writeln!(wrong, "{}: no difference of `{row}`", case.name).unwrap();
+                }
+                for row in needed.iter().filter(|row| !rows.contains(**row)) {
+                    writeln!(wrong, "{}: `{row}` is no row of docs/packet-policy.md", case.name).unwrap();
+                }
+            }
+        }
+        if did != case.asleep {
+            writeln!(wrong, "{}: the stand-in {did:?}, not {:?}", case.name, case.asleep).unwrap();
+        }
+        lines.push(Line {
+            name: case.name.clone(),
+            source: case.source,
+            equal: needed.as_ref().is_some_and(Vec::is_empty),
+            policy: needed.filter(|rows| !rows.is_empty()).map(|rows| rows.join(", ")),
+            answers: before.len(),
+            asleep: report::word(did, during.len()),
+        });
+    }
+    println!("{}", report::write(&lines, waiting));
+    assert!(wrong.is_empty(), "\n{wrong}");
+}
+
+/// Tries all cases on a stage.
+fn hear(stage: Stage, cases: &[Case]) -> Heard {
+    let opening = |case: &Case| match &case.stimulus {
+        Stimulus::On(opening, _) => Some(stage.open(opening)),
+        Stimulus::Frames(_) => None,
+    };
+    let connections: Vec<_> = cases.iter().map(opening).collect();
+    let mut tried = Vec::new();
+    for (case, connection) in cases.iter().zip(&connections) {
+        if stage.has_daemon() && tried.last().is_none_or(|last: &Tried| last.asleep != Some(Asleep::Speaks)) {
+            stage.sleep();
+        }
+        tried.push(stage.try_case(case, connection.as_ref()));
+    }
+    stage.end();
+    Heard { connections, tried }
+}
+
+/// Both sets of answers, with a mark under the first byte that is not the same.
+fn difference(awake: &Answers, asleep: &Answers) -> String {
+    let mut text = String::new();
+    for n in 0..awake.len().max(asleep.len()) {
+        let hex = |answers: &Answers| {
+            let bytes = answers.get(n)?;
+            Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" "))
+        };
+        let [before, during] =
+            [hex(awake), hex(asleep)].map(|text| text.unwrap_or_else(|| "nothing".to_owned()));
+        if before == during {
+            writeln!(text, "    both   {before}").unwrap();
+            continue;
+        }
+        let at = before.bytes().zip(during.bytes()).take_while(|(a, b)| a == b).count();
+        writeln!(
+            text,
+            "    awake  {before}\n    asleep {during}\n           {}^ byte {}",
+            " ".repeat(at),
+            at / 3
+        )
+        .unwrap();
+    }
+    text
+}
+
+/// The names in the first column of the table of differences in docs/packet-policy.md.
+fn policy_rows() -> BTreeSet<String> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/packet-policy.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let (_, section) = text.split_once("\n## Differences from a real host\n").expect("the section is there");
+    let section = section.split("\n## ").next().unwrap();
+    let names = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    names.map(str::to_owned).collect()
+}
