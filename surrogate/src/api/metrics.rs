@@ -12,6 +12,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::messages::{GuestStatus, NicStatus};
 use crate::engine::verdict::{Answered, DropReason};
+use crate::io::observe;
 use crate::io::process::ProcessFigures;
 
 /// What `Content-Type` the text has.
@@ -37,6 +38,8 @@ pub struct PortFigures {
     pub transmit_failed: u64,
     /// Frames that the kernel discarded because we did not read them in time.
     pub kernel_drops: u64,
+    /// What awake guests on that bridge were observed by.
+    pub observed: observe::Numbers,
 }
 
 /// Renders the text for `guests` and `ports` as they are now, and this process.
@@ -69,12 +72,20 @@ fn build(registry: &mut Registry) {
 
 fn port_figures(registry: &mut Registry, ports: &[PortFigures]) {
     type Figure = fn(&PortFigures) -> u64;
-    let figures: [(&str, &str, Figure); 5] = [
+    let figures: [(&str, &str, Figure); 7] = [
         ("surrogate_port_received", "Frames read from the surrogate port", |p| p.received),
         ("surrogate_port_foreign", "Frames that concerned no sleeper", |p| p.foreign),
         ("surrogate_port_transmitted", "Frames of ours that the port took", |p| p.transmitted),
         ("surrogate_port_transmit_failed", "Frames of ours that it did not take", |p| p.transmit_failed),
         ("surrogate_port_kernel_drops", "Frames lost because they were not read in time", |p| p.kernel_drops),
+        ("surrogate_observed_drops", "Such frames lost because they were not read in time", |p| {
+            p.observed.dropped
+        }),
+        (
+            "surrogate_observed_too_busy",
+            "Idle guests that turned out to be too busy to be watched closely",
+            |p| p.observed.too_busy,
+        ),
     ];
     for (name, help, figure) in figures {
         let family = Family::<Labels, Counter>::default();

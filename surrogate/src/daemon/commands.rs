@@ -68,10 +68,25 @@ fn with_status(
         let mut ports = Vec::new();
         for (bridge, answer) in answers {
             let Ok(Ok(told)) = tokio::time::timeout(SNAPSHOT_TIMEOUT, answer).await else { continue };
-            let Snapshot { nics: of_port, foreign, received, transmitted, transmit_failed, kernel_drops } =
-                told;
+            let Snapshot {
+                nics: of_port,
+                foreign,
+                received,
+                transmitted,
+                transmit_failed,
+                kernel_drops,
+                observed,
+            } = told;
             nics.extend(of_port);
-            ports.push(PortFigures { bridge, received, foreign, transmitted, transmit_failed, kernel_drops });
+            ports.push(PortFigures {
+                bridge,
+                received,
+                foreign,
+                transmitted,
+                transmit_failed,
+                kernel_drops,
+                observed,
+            });
         }
         let filled = guests.into_iter().map(|(ids, mut status)| {
             for (id, nic) in ids.iter().zip(&mut status.nics) {

@@ -1,5 +1,6 @@
 //! The control task: one loop, one message at a time.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
@@ -31,6 +32,8 @@ pub(super) struct Control {
     pub journal: Arc<Journal>,
     pub events: Arc<EventLog>,
     pub host: HostBudget,
+    /// The bridge ports of this namespace, by name.
+    pub ports: BTreeMap<String, u32>,
     pub next_nic: u32,
     pub outbox: UnboundedSender<Message>,
     pub seed: u64,
@@ -220,6 +223,9 @@ impl Control {
         let notice = match notice {
             DriverNotice::Engine(notice) => notice,
             DriverNotice::Failed { why } => return self.port_failed(bridge, why),
+            DriverNotice::Unobserved(observer) => {
+                return drop(tokio::task::spawn_blocking(|| drop(observer)));
+            }
         };
         let now = clock::now();
         let nic = notice.nic();

@@ -238,8 +238,10 @@ impl Control {
         for (nic, bridge) in gone {
             self.command(bridge, DriverCommand::Engine(Command::Unregister { nic }));
             self.command(bridge, DriverCommand::DetachPort { nic });
+            self.unobserve(nic, bridge);
         }
         self.register(at);
+        self.observe(at);
     }
 
     /// Asks the hypervisor about a guest, for a reason of ours. Says whether it could be asked.

@@ -122,7 +122,10 @@ pub(super) fn handle(control: &mut Control, at: usize, result: Result<Statistics
     }
     match result {
         Ok(figures) => {
-            if let Idle::MaySleep(_) = guest.idleness.sample(now, guest.cycle.since(), figures) {
+            let idle = guest.idleness.sample(now, guest.cycle.since(), figures);
+            control.observe_closely(at, !matches!(idle, Idle::Busy { .. }));
+            let Some(guest) = control.guests.get_mut(at) else { return };
+            if let Idle::MaySleep(_) = idle {
                 if guest.cycle.left_awake_until(now).is_some() {
                     // It stays idle as far as we know, and is looked at again with the next figures.
                     return;

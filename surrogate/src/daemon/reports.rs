@@ -14,13 +14,14 @@ use crate::time::Instant;
 pub(super) fn tell(control: &mut Control, at: usize) {
     let Some(guest) = control.guests.get_mut(at) else { return };
     let now = clock::now();
-    let (mut awoke, mut fell_asleep) = (false, false);
+    let (mut awoke, mut settles, mut fell_asleep) = (false, false, false);
     while let Some(report) = guest.cycle.poll_report() {
         let name = guest.config.name.clone();
         let (kind, detail) = match report {
             Report::State(state) => {
                 awoke |= state == State::Awake;
                 fell_asleep |= state == State::Asleep;
+                settles |= state == State::Settling;
                 entered(guest, now, state)
             }
             Report::Done(action) => match orders::event_of(action) {
@@ -69,6 +70,9 @@ pub(super) fn tell(control: &mut Control, at: usize) {
             _ => tracing::info!(guest = name, kind, detail),
         }
         control.events.record(Some(&name), kind, detail);
+    }
+    if settles {
+        control.observe_closely(at, true);
     }
     if fell_asleep {
         known::keep(control, at);

@@ -17,6 +17,7 @@ use crate::guest::identity::{Mac, NicId, PortId};
 use crate::io::deliver::Deliveries;
 use crate::io::mailbox;
 use crate::io::netlink::Exchange;
+use crate::io::observe::{self, Observer, Observers};
 use crate::io::port::bridge::{Bridge, PortMacs};
 use crate::io::port::{FramePort, TapPort, VethPort};
 use crate::io::sys;
@@ -100,6 +101,7 @@ fn start<P: FramePort + Send + 'static>(
         engine: Engine::new(limits, identity.service_mac, config.seed),
         rng: Rng::seeded(config.seed),
         deliveries: Deliveries::open().map_err(failed("open the delivery socket"))?,
+        observers: Observers::new().map_err(failed("wait for observers"))?,
         progress: Default::default(),
         commands: command_inbox,
         notices: Outbox::new(notices),
@@ -251,6 +253,25 @@ pub enum DriverCommand {
     },
     /// Tell what is known of a NIC.
     Knowledge(NicId, oneshot::Sender<Option<Knowledge>>),
+    /// What this observer takes is the NIC's from now on, and told to the engine.
+    Observe {
+        /// Whose.
+        nic: NicId,
+        /// At the NIC's own port.
+        observer: Observer,
+    },
+    /// The NIC is observed no more: its observer comes back to be closed.
+    Unobserve {
+        /// Whose.
+        nic: NicId,
+    },
+    /// All TCP of the NIC is to be observed, or a sample; see [`Observers::closely`].
+    Closely {
+        /// Whose.
+        nic: NicId,
+        /// Whether all.
+        closely: bool,
+    },
     /// Tell the numbers.
     Snapshot(oneshot::Sender<Snapshot>),
 }
@@ -270,6 +291,8 @@ pub struct Snapshot {
     pub transmit_failed: u64,
     /// Frames that the kernel discarded because we did not read them in time.
     pub kernel_drops: u64,
+    /// What awake guests were observed by.
+    pub observed: observe::Numbers,
 }
 
 /// From a packet thread to the control side.
@@ -277,6 +300,8 @@ pub struct Snapshot {
 pub enum DriverNotice {
     /// The engine's.
     Engine(Notice),
+    /// An observer that is of no use any more, to be closed where that may take its time.
+    Unobserved(Observer),
     /// The thread has ended: the port vanished or went down. The last notice.
     Failed {
         /// What happened.
