@@ -315,11 +315,11 @@ impl Dhcpv6 {
             return;
         };
         match message.kind {
-            kind::SOLICIT | kind::REQUEST | kind::RENEW | kind::REBIND => {
+            kind::SOLICIT | kind::REQUEST | kind::CONFIRM | kind::RENEW | kind::REBIND => {
                 self.client = Some(Client { duid, link_local: src, options: kept(message) });
                 self.asked = Some(message.xid);
-                // What it renews it has, even if nobody saw how it got it.
-                if matches!(message.kind, kind::RENEW | kind::REBIND) {
+                // Even if nobody sees the answer: what of it the guest has will be known when it falls asleep.
+                if message.kind != kind::SOLICIT {
                     for association in message.associations() {
                         self.has(association.iaid, association.addresses().map(|leased| leased.address));
                     }
@@ -350,7 +350,10 @@ impl Dhcpv6 {
             self.has(association.iaid, given(association).map(|(address, _)| address));
         }
         self.take(now, message);
-        self.bindings.retain(|binding| !binding.withdrawn);
+        // What it asked for in an association and was not given there, it does not have.
+        let answered = |iaid: u32| message.associations().any(|association| association.iaid == iaid);
+        self.bindings
+            .retain(|binding| !binding.withdrawn && (binding.terms.is_some() || !answered(binding.iaid)));
         self.server = message.server.and_then(Duid::new);
     }
 

@@ -328,8 +328,17 @@ fn times_that_nobody_saw_are_asked_for_soon() {
 }
 
 #[test]
-fn what_a_guest_only_asked_for_it_does_not_have() {
-    for kind in [kind::SOLICIT, kind::REQUEST, kind::INFORMATION_REQUEST, kind::CONFIRM] {
+fn a_guest_whose_answer_nobody_saw_has_what_it_has() {
+    for kind in [kind::REQUEST, kind::CONFIRM, kind::RENEW, kind::REBIND] {
+        let mut world = World::new();
+        world.asks(kind, 77);
+        assert_eq!(world.sleep().request().kind, kind::REBIND);
+        let mut in_vain = World::new();
+        in_vain.asks(kind, 77);
+        in_vain.identity.addresses.retain(|held| ![GUEST_V6.into(), SECOND.into()].contains(&held.address));
+        assert_eq!(in_vain.sleep().dhcp.due(), None);
+    }
+    for kind in [kind::SOLICIT, kind::INFORMATION_REQUEST] {
         let mut world = World::new();
         world.asks(kind, 77);
         assert_eq!(world.sleep().dhcp.due(), None);
