@@ -161,7 +161,7 @@ impl World {
             DropReason::BufferFull | DropReason::HostFull => !setup.holds_plenty,
             DropReason::OutputFull => setup.limits.outbox_bytes < 64 << 10,
             DropReason::EchoLoop => kind == Kind::Datagram,
-            DropReason::SourceRoute => kind == Kind::Damaged,
+            DropReason::SourceRoute | DropReason::UnknownOption => kind == Kind::Damaged,
             DropReason::Aged | DropReason::FloodedRing | DropReason::TooLong | DropReason::GuestGone => false,
             // No station of this network sends fragments.
             DropReason::FragmentOverlap | DropReason::FragmentTimeout | DropReason::FragmentLimit => false,

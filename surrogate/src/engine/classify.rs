@@ -208,6 +208,8 @@ fn unicast_ip(nic: &NicIdentity, view: View<'_, '_>, packet: &Packet<'_>, mtu: u
         Transport::Udp(udp) => unicast_udp(nic, udp, src, fits),
         // Queries may come to one host alone (RFC 9776 6.1.1) and never wake it.
         Transport::Other(protocol::IGMP) => Decision::Absorb,
+        // "there is nothing following that header" (RFC 8200 4.7).
+        Transport::Other(protocol::NO_NEXT_HEADER) if dst.is_ipv6() => Decision::Absorb,
         Transport::Fragment { first: None, .. } => Decision::Unknown,
         Transport::Fragment { protocol, first: Some(bytes) } => {
             first_part(nic, *protocol, bytes, src).unwrap_or_else(wake)
@@ -492,6 +494,7 @@ const fn reason(why: Malformed) -> DropReason {
         Malformed::Checksum => DropReason::BadChecksum,
         Malformed::Source => DropReason::BadSource,
         Malformed::SourceRoute => DropReason::SourceRoute,
+        Malformed::UnknownOption => DropReason::UnknownOption,
     }
 }
 

@@ -171,13 +171,14 @@ impl Answered {
 
 impl DropReason {
     /// How many there are.
-    pub const KINDS: usize = 19;
+    pub const KINDS: usize = 20;
     /// All of them, in the order of the counters' arrays.
     pub const ALL: [Self; Self::KINDS] = [
         Self::Malformed,
         Self::BadChecksum,
         Self::BadSource,
         Self::SourceRoute,
+        Self::UnknownOption,
         Self::Duplicate,
         Self::ClosedPort,
         Self::RateLimited,
@@ -203,6 +204,7 @@ impl DropReason {
             Self::BadChecksum => "bad-checksum",
             Self::BadSource => "bad-source",
             Self::SourceRoute => "source-route",
+            Self::UnknownOption => "unknown-option",
             Self::Duplicate => "duplicate",
             Self::ClosedPort => "closed-port",
             Self::RateLimited => "rate-limited",

@@ -84,6 +84,8 @@ pub enum DropReason {
     BadSource,
     /// An IP source route option, or a routing header of type 0.
     SourceRoute,
+    /// An IPv6 option that nobody knows and that says to discard the packet.
+    UnknownOption,
     /// A repeated SYN or segment of which a copy is held.
     Duplicate,
     /// To a port that is declared closed, policy `silent`.

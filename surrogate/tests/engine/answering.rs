@@ -319,3 +319,32 @@ fn a_reset_from_a_peer_does_not_wake() {
     assert_eq!(s.verdict(&reset), Some(Verdict::Hold));
     assert_eq!(s.outputs(), []);
 }
+
+#[test]
+fn an_answer_has_the_tags_of_its_question_in_their_order() {
+    let mut guest = GUEST.identity();
+    guest.vlan = Some(100);
+    let mut s = Scenario::asleep(&[guest]);
+    let service = VlanTag { tpid: 0x88a8, tci: 0x2064 };
+    let inside = [0x81, 0, 0x60, 0];
+    let untagged = echo(GUEST.v4().into(), &[7; 1400]);
+    let mut stack = untagged.clone();
+    stack.splice(12..12, [&[0x88, 0xa8, 0x20, 0x64][..], &inside].concat());
+    let mut inner = untagged.clone();
+    inner.splice(12..12, inside);
+    let echoed = [(GUEST.nic(), Verdict::Answer(Answered::Icmpv4Echo))];
+    // In the bytes, and as the kernel hands it over.
+    assert_eq!(s.receive(&stack), echoed);
+    assert_eq!(s.receive_as(Received { vlan: Some(service), ..Received::plain(&inner) }), echoed);
+    for reply in s.transmitted() {
+        assert_eq!((&reply[12..20], reply.len()), (&stack[12..20], stack.len()));
+    }
+    // Also when it is put together from fragments, and cut up.
+    for mut part in cut(echo(GUEST.v4().into(), &[7; 3000]), 1500, 7) {
+        part.splice(12..12, stack[12..20].iter().copied());
+        s.receive(&part);
+    }
+    let replies = s.transmitted();
+    assert_eq!(replies.len(), 3);
+    assert!(replies.iter().all(|reply| reply[12..20] == stack[12..20]), "{replies:x?}");
+}

@@ -152,6 +152,18 @@ fn ethernet_rows() -> Vec<(&'static str, Case)> {
         ("group-source", raw(group_source, ethertype::IPV4, &[]).into()),
         ("vlan-unicast", in_frame_vlan(syn(80, 7), 5).into()),
         ("vlan-beside-unicast", kept_beside),
+        ("vlan-priority", stacked(echo(v4(GUEST), b"data"), &[[0x81, 0, 0x60, 0]]).into()),
+        (
+            "vlan-priority-inside",
+            in_service_vlan(stacked(echo(v4(GUEST), b"x"), &[S_100, [0x81, 0, 0x60, 0]])),
+        ),
+        ("vlan-service", in_service_vlan(stacked(echo(v4(GUEST), b"data"), &[S_100]))),
+        ("vlan-stack-unicast", in_service_vlan(stacked(echo(v4(GUEST), b"x"), &[S_100, [0x81, 0, 0, 5]]))),
+        (
+            "vlan-stack-flooded",
+            in_service_vlan(stacked(arp_request(CLIENT, GUEST.v4()), &[S_100, [0x81, 0, 0, 5]])),
+        ),
+        ("vlan-stack-of-three", stacked(echo(v4(GUEST), b"x"), &[[0x81, 0, 0x60, 0]; 3]).into()),
         ("vlan-flooded", in_frame_vlan(arp_request(CLIENT, GUEST.v4()), 5).into()),
         ("llc-unicast", raw(TO_GUEST, 40, &[0x42, 0x42, 3]).into()),
         ("llc-flooded", raw(between(Mac([1, 0x80, 0xc2, 0, 0, 0]), CLIENT.mac()), 40, &[0x42]).into()),
@@ -257,6 +269,15 @@ fn icmp_rows() -> Vec<(&'static str, Case)> {
         ("echo6-fragments", last_of(long(v6(GUEST), 112))),
         ("echo4-fragment-repeated", Case::from(first4.clone()).after(first4)),
         ("echo4-fragment-overlap", overlapping),
+        ("echo4-record-route", with_options(&[7, 7, 4, 0, 0, 0, 0, 0]).into()),
+        ("echo4-timestamp-option", with_options(&[68, 12, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0]).into()),
+        ("echo4-unknown-option", with_options(&[0x9e, 4, 1, 2]).into()),
+        ("echo4-bad-option", with_options(&[7, 1, 0, 0]).into()),
+        (
+            "echo6-extensions",
+            behind(&[(0, [5, 2, 0, 0, 1, 0]), (60, [0x1e, 4, 0, 0, 0, 0]), (43, [4, 0, 0, 0, 0, 0])]),
+        ),
+        ("echo6-atomic-fragment", behind(&[(44, [0, 0, 0, 0, 0, 9])])),
         ("echo4-bad-checksum", damaged.into()),
         ("echo4-own-address", icmp(TO_GUEST, own, own, 8, 0, &[0; 8]).into()),
         ("echo4-broadcast-source", to_guest(SUBNET.into(), 8, 0).into()),
@@ -359,6 +380,16 @@ fn ip_rows() -> Vec<(&'static str, Case)> {
         ("ip-fragment-later", cut(datagram((40_000, 514), &[7; 100]), 96, 7)[1].clone().into()),
         ("ip-source-route", routed.into()),
         ("ip6-routing-0", routing0.into()),
+        ("ip6-routing-segments", behind(&[(43, [4, 1, 0, 0, 0, 0])])),
+        ("ip6-unknown-option", behind(&[(60, [0x5e, 4, 0, 0, 0, 0])])),
+        ("ip6-home-address", behind(&[(60, [0xc9, 4, 0, 0, 0, 0])])),
+        ("ip6-late-hop-by-hop", behind(&[(60, PADN), (0, PADN)])),
+        ("ip6-many-headers", behind(&[(60, PADN); 9])),
+        ("ip6-nothing", ip(TO_GUEST, v6(CLIENT), v6(GUEST), protocol::NO_NEXT_HEADER, &[]).into()),
+        ("ns-atomic-fragment", {
+            let frame = solicitation(TO_GUEST, CLIENT.v6(), GUEST.v6(), GUEST.v6());
+            inserted(frame, &[(44, [0, 0, 0, 0, 0, 9])]).into()
+        }),
         ("ip-bad-checksum", damaged.into()),
         ("ip-truncated", raw(TO_GUEST, ethertype::IPV4, &[0x45, 0, 0xff]).into()),
         ("ip-truncated-flooded", raw(TO_ALL, ethertype::IPV4, &[0x45, 0, 0xff]).into()),
@@ -454,6 +485,34 @@ fn flooded_rows() -> Vec<(&'static str, Case)> {
     ]
 }
 
+/// An echo request with these bytes of IPv4 options.
+fn with_options(options: &[u8]) -> Vec<u8> {
+    let mut frame = echo(v4(GUEST), b"data");
+    frame.splice(34..34, options.iter().copied());
+    let words = options.len() as u8 / 4;
+    mended(frame, |header| {
+        header[0] += words;
+        header[3] += words * 4;
+    })
+}
+
+/// An option of padding: all that such a header needs.
+const PADN: [u8; 6] = [1, 4, 0, 0, 0, 0];
+
+/// An IPv6 echo request behind extension headers of eight bytes: the type of each, and what follows its length.
+fn behind(headers: &[(u8, [u8; 6])]) -> Case {
+    inserted(echo(v6(GUEST), b"data"), headers).into()
+}
+
+fn inserted(mut frame: Vec<u8>, headers: &[(u8, [u8; 6])]) -> Vec<u8> {
+    for (kind, rest) in headers.iter().rev() {
+        let next = std::mem::replace(&mut frame[20], *kind);
+        frame.splice(54..54, [&[next, 0][..], rest].concat());
+        frame[19] += 8;
+    }
+    frame
+}
+
 /// The last of some fragments, after the others.
 fn last_of(mut fragments: Vec<Vec<u8>>) -> Case {
     let last = fragments.pop().expect("a fragment");
@@ -470,6 +529,22 @@ fn v6(host: Host) -> IpAddr {
 
 fn broadcast(ports: (u16, u16), data: &[u8]) -> Vec<u8> {
     udp(TO_ALL, v4(CLIENT), SUBNET.into(), ports, data)
+}
+
+/// The service VLAN 100 of 802.1ad, priority 1.
+const S_100: [u8; 4] = [0x88, 0xa8, 0x20, 100];
+
+/// The same frame with these tags in line, the outermost first.
+fn stacked(mut frame: Vec<u8>, tags: &[[u8; 4]]) -> Vec<u8> {
+    frame.splice(12..12, tags.concat());
+    frame
+}
+
+/// The guest lives in VLAN 100.
+fn in_service_vlan(frame: Vec<u8>) -> Case {
+    let mut case = Case::from(frame);
+    case.identity.vlan = Some(100);
+    case
 }
 
 /// The same frame with a tag in line.

@@ -1,9 +1,9 @@
 //! IPv6 headers and their extensions (RFC 8200, RFC 5095, RFC 6946, RFC 7112).
 //!
 //! The walk over extension headers is bounded (8 headers, 512 bytes). A header or option that only
-//! the guest could judge (an option that says "discard me if you do not know me", a routing header
-//! with segments left, IPsec) ends the walk, and the packet is one of that header's protocol number:
-//! not ours to answer, nor to discard.
+//! the guest could judge (one that some hosts act on and we do not, a routing header with segments
+//! left, IPsec) ends the walk, and the packet is one of that header's protocol number: not ours to
+//! answer, nor to discard. Of options that nobody knows the two top bits say what is to be done.
 
 use core::net::Ipv6Addr;
 
@@ -176,7 +176,8 @@ const fn is_extension(next_header: u8) -> bool {
     )
 }
 
-/// Whether a host that knows no more options than we do would go on after `header` (RFC 8200 4.2).
+/// Whether a host would go on after `header` that knows no more options than we do; an error where it would
+/// discard the packet (RFC 8200 4.2).
 fn options_are_known(header: &[u8]) -> Result<bool, Malformed> {
     let mut options = header.get(2..).ok_or(Malformed::Length)?;
     loop {
@@ -185,9 +186,12 @@ fn options_are_known(header: &[u8]) -> Result<bool, Malformed> {
             [PAD1, ref rest @ ..] => options = rest,
             [kind, len, ref rest @ ..] => {
                 options = rest.get(usize::from(len)..).ok_or(Malformed::Header)?;
-                // The two top bits say what to do with an unknown one; 00 is "skip over it".
-                if kind & 0xc0 != 0 {
+                if matches!(kind, HOME_ADDRESS | ILNP_NONCE) {
                     return Ok(false);
+                }
+                // "00 - skip over this option"; all others discard, and differ in whom they tell.
+                if kind & 0xc0 != 0 {
+                    return Err(Malformed::UnknownOption);
                 }
             }
             _ => return Err(Malformed::Header),
@@ -196,6 +200,10 @@ fn options_are_known(header: &[u8]) -> Result<bool, Malformed> {
 }
 
 const PAD1: u8 = 0;
+/// Of a mobile node, from elsewhere than at home (RFC 6275 6.3).
+const HOME_ADDRESS: u8 = 0xc9;
+/// RFC 6744 2.
+const ILNP_NONCE: u8 = 0x8b;
 const MAX_EXTENSIONS: usize = 8;
 const MAX_EXTENSION_BYTES: usize = 512;
 
@@ -270,9 +278,10 @@ mod tests {
 
     #[test]
     fn what_only_the_guest_can_judge_ends_the_walk_and_is_kept() {
-        // Segments left; an unknown option that asks to be discarded; encrypted; authenticated.
+        // Segments left; options of mobile nodes; encrypted; authenticated.
         assert_eq!(walk(43, &[extension(253, [4, 1, 0, 0, 0, 0])]), Ok((43, 16)));
-        assert_eq!(walk(60, &[extension(253, [0x8a, 4, 0, 0, 0, 0])]), Ok((60, 16)));
+        assert_eq!(walk(60, &[extension(253, [HOME_ADDRESS, 4, 0, 0, 0, 0])]), Ok((60, 16)));
+        assert_eq!(walk(60, &[extension(253, [ILNP_NONCE, 4, 0, 0, 0, 0])]), Ok((60, 16)));
         assert_eq!(walk(0, &[extension(50, PADN)]), Ok((50, 8)));
         assert_eq!(walk(51, &[]), Ok((51, 8)));
     }
@@ -281,6 +290,17 @@ mod tests {
     fn unknown_options_that_may_be_skipped_are_skipped() {
         assert_eq!(walk(60, &[extension(253, [0x1e, 4, 0, 0, 0, 0])]), Ok((253, 8)));
         assert_eq!(walk(60, &[extension(253, [0, 0, 0, 0, 0, 0])]), Ok((253, 8)));
+    }
+
+    #[test]
+    fn unknown_options_that_say_so_take_the_packet_with_them() {
+        for kind in [0x5e, 0x9e, 0xde] {
+            for header in [0, 60] {
+                let options = extension(253, [kind, 4, 0, 0, 0, 0]);
+                assert_eq!(walk(header, &[options]), Err(Malformed::UnknownOption), "{kind:#x} in {header}");
+            }
+        }
+        assert_eq!(walk(60, &[extension(253, [0x5e, 5, 0, 0, 0, 0])]), Err(Malformed::Header), "too long");
     }
 
     #[test]

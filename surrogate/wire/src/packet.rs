@@ -32,6 +32,8 @@ pub mod protocol {
     pub const FRAGMENT: u8 = 44;
     /// `ICMPv6`.
     pub const ICMPV6: u8 = 58;
+    /// IPv6: nothing follows.
+    pub const NO_NEXT_HEADER: u8 = 59;
     /// IPv6 destination options.
     pub const DESTINATION_OPTIONS: u8 = 60;
 }
