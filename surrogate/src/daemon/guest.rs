@@ -252,6 +252,7 @@ impl Guest {
             bridge: nic.bridge_name.clone(),
             surrogate_port,
             addresses: nic.addresses.iter().map(|a| a.address).collect(),
+            groups: nic.groups.clone(),
         }
     }
 

@@ -3,13 +3,15 @@
 //!
 //! It is a note of the journal's: no sleep waits for it. One that a crash lost is as if never learned.
 
+use core::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
 use super::control::Control;
 use super::guest::{Guest, Nic};
-use crate::engine::Command;
+use crate::engine::{Command, Knowledge};
+use crate::guest::identity::NicId;
 use crate::io::clock;
 use crate::io::driver::DriverCommand;
 use crate::io::journal::Known;
@@ -21,8 +23,7 @@ pub(super) fn keep(control: &mut Control, at: usize) {
     let nics: Vec<_> = guest.nics.iter().map(|nic| (nic.bridge, nic.id, name(nic))).collect();
     let guest = guest.config.name.clone();
     for (bridge, id, name) in nics {
-        let (sender, told) = oneshot::channel();
-        control.command(bridge, DriverCommand::Knowledge(id, sender));
+        let told = ask(control, bridge, id);
         let (journal, guest) = (Arc::clone(&control.journal), guest.clone());
         tokio::spawn(async move {
             // A port that was lost meanwhile tells nothing.
@@ -33,6 +34,22 @@ pub(super) fn keep(control: &mut Control, at: usize) {
             }
         });
     }
+}
+
+/// What a NIC's engine knows of it, when it is awaited.
+pub(super) type Told = oneshot::Receiver<Option<Knowledge>>;
+
+/// Asks the engine of a NIC what it knows.
+pub(super) fn ask(control: &mut Control, bridge: usize, nic: NicId) -> Told {
+    let (sender, told) = oneshot::channel();
+    control.command(bridge, DriverCommand::Knowledge(nic, sender));
+    told
+}
+
+/// The groups that a guest told of; none from a port that was lost meanwhile.
+pub(super) async fn groups(told: Told) -> Vec<IpAddr> {
+    let known = told.await.ok().flatten();
+    known.iter().flat_map(|knowledge| knowledge.presence.groups()).collect()
 }
 
 /// Gives the engines of a sleeper's NICs what was known of it; those that know better ignore it.

@@ -144,6 +144,14 @@ presence! {
     mld: Mld => MldLearned,
 }
 
+impl Learned {
+    /// The groups that the guest told of.
+    pub fn groups(&self) -> impl Iterator<Item = IpAddr> {
+        let v4 = self.igmp.iter().map(|membership| IpAddr::V4(membership.group));
+        v4.chain(self.mld.groups.iter().map(|membership| IpAddr::V6(membership.group)))
+    }
+}
+
 impl Presence {
     /// What is due beside frames: ask until there is none, before [`speak`](Self::speak).
     pub fn alarm(&mut self, now: Instant) -> Option<Alarm> {
