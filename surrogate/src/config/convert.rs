@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use super::error::Problem;
 use super::file::{DaemonSection, File, GuestSection, HypervisorSection, NicSection, PolicyKeys};
+use super::names;
 use super::reader::{At, Tables, nearest};
 use super::value::{Kind, Transport};
 use super::{
@@ -179,6 +180,8 @@ impl Checks<'_> {
             if section.policy.hold_age.is_some() || section.policy.wake_timeout.is_some() {
                 self.hold_outlasts_wake(&keys, &place);
             }
+            let mut policy = policy(&keys, section.listen.map(listen));
+            policy.traffic.names = names::convert(section.names, section.services, &place, self.problems);
             let nics = section.nics.into_iter().map(|nic| self.nic(nic, &name.value, bridges)).collect();
             guests.push(Guest {
                 name: name.value,
@@ -186,7 +189,7 @@ impl Checks<'_> {
                 netns: section.netns.map(|at| at.value),
                 cgroup: section.cgroup.map(|at| at.value),
                 nics,
-                policy: policy(&keys, section.listen.map(listen)),
+                policy,
             });
         }
         guests
@@ -345,6 +348,7 @@ fn policy(keys: &PolicyKeys, listen: Option<Listen>) -> GuestPolicy {
                 bytes: or(keys.hold_bytes.as_ref(), standard.hold.bytes),
                 age: or(keys.hold_age.as_ref(), standard.hold.age),
             },
+            names: standard.names,
         },
     }
 }

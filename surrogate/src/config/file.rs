@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use toml::de::DeTable;
 
 use super::error::Problem;
+use super::names::{self, NamesKeys, ServiceSection};
 use super::reader::{At, Section, Tables};
 use super::value::{self, Kind, Transport};
 use super::{PortKindName, WakePolicy};
@@ -78,6 +79,8 @@ pub(super) struct GuestSection {
     pub(super) netns: Option<At<String>>,
     pub(super) cgroup: Option<At<PathBuf>>,
     pub(super) listen: Option<Vec<At<(Transport, u16)>>>,
+    pub(super) names: NamesKeys,
+    pub(super) services: Vec<At<ServiceSection>>,
     pub(super) nics: Vec<NicSection>,
     /// Whether anything is written that says its addresses, well or not.
     pub(super) gives_addresses: bool,
@@ -209,6 +212,8 @@ fn guest(section: &mut Section<'_, '_>) -> GuestSection {
         netns: section.take("netns", value::netns_name),
         cgroup: section.take("cgroup", value::path),
         listen: section.list("listen", value::listen),
+        names: section.table("names", names::keys).map(|at| at.value).unwrap_or_default(),
+        services: section.tables("service", names::service).list,
         nics,
         gives_addresses,
         policy: policy(section),

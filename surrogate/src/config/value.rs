@@ -270,14 +270,16 @@ fn one_of<T: Copy>(value: &DeValue<'_>, words: &[(&str, T)]) -> Result<T, String
     })
 }
 
-fn string<'v>(value: &'v DeValue<'_>) -> Result<&'v str, String> {
+/// A text.
+pub(super) fn string<'v>(value: &'v DeValue<'_>) -> Result<&'v str, String> {
     match value {
         DeValue::String(text) => Ok(text),
         _ => Err(format!("wanted text in quotes, found {}", shown(value))),
     }
 }
 
-fn integer(value: &DeValue<'_>) -> Option<u64> {
+/// A whole number, not negative.
+pub(super) fn integer(value: &DeValue<'_>) -> Option<u64> {
     match value {
         DeValue::Integer(n) => u64::from_str_radix(n.as_str(), n.radix()).ok(),
         _ => None,

@@ -331,6 +331,11 @@ pub enum WakeReason {
         /// The guest's address.
         address: core::net::IpAddr,
     },
+    /// Another host claims a name of the guest's.
+    NameConflict {
+        /// Who.
+        by: core::net::IpAddr,
+    },
 }
 
 impl core::fmt::Display for WakeReason {
@@ -345,6 +350,7 @@ impl core::fmt::Display for WakeReason {
             Self::Conflict => f.write_str("address conflict"),
             Self::LeaseRefused { address, by } => write!(f, "lease of {address} refused by {by}"),
             Self::LeaseEnding { address } => write!(f, "lease of {address} is about to end"),
+            Self::NameConflict { by } => write!(f, "its name is claimed by {by}"),
         }
     }
 }

@@ -3,4 +3,5 @@
 pub mod budget;
 pub mod custody;
 pub mod idleness;
+pub mod names;
 pub mod traffic;

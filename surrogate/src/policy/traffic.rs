@@ -3,6 +3,8 @@
 use core::num::NonZeroUsize;
 use core::time::Duration;
 
+use super::names::Names;
+
 /// Per-NIC traffic policy, as the engine reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrafficPolicy {
@@ -17,6 +19,8 @@ pub struct TrafficPolicy {
     /// Whether the awake guest's own port is watched, so that its connections are kept alive while it sleeps and
     /// its groups, leases, names and ports are known without being declared.
     pub custody: bool,
+    /// Names that are answered for, beside those that it was heard to have.
+    pub names: Names,
 }
 
 /// Declared listening ports, sorted.
@@ -69,6 +73,7 @@ impl Default for TrafficPolicy {
             flooded: Flooded::Hold,
             hold: HoldLimits::default(),
             custody: true,
+            names: Names::default(),
         }
     }
 }

@@ -15,7 +15,10 @@ use super::dhcpv4::{Dhcpv4, Dhcpv4Learned};
 use super::dhcpv6::{Dhcpv6, Dhcpv6Learned};
 use super::igmp::{Igmp, IgmpLearned};
 use super::lease::Alarm;
+use super::llmnr::{Llmnr, LlmnrLearned};
+use super::mdns::{Mdns, MdnsLearned};
 use super::mld::{Mld, MldLearned};
+use super::netbios::{Netbios, NetbiosLearned};
 use crate::engine::{Answered, WakeReason};
 use crate::guest::identity::NicIdentity;
 use crate::rng::Rng;
@@ -142,6 +145,12 @@ presence! {
     igmp: Igmp => IgmpLearned,
     /// The same for MLD.
     mld: Mld => MldLearned,
+    /// Its names and services on the link.
+    mdns: Mdns => MdnsLearned,
+    /// Its host name on the link.
+    llmnr: Llmnr => LlmnrLearned,
+    /// Its NetBIOS names.
+    netbios: Netbios => NetbiosLearned,
 }
 
 impl Learned {

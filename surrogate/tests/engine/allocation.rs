@@ -10,6 +10,7 @@ use surrogate::time::{Duration, Instant};
 use surrogate_wire::{Received, TcpFlags, dhcpv4};
 
 use crate::frames::*;
+use crate::named;
 use crate::scenario::REPLAY;
 
 struct Counting;
@@ -70,8 +71,8 @@ fn no_frame_allocates_whatever_becomes_of_it() {
     let mut engine = Engine::new(limits(), SERVICE, 1);
     let mut rng = Rng::seeded(1);
     let now = Instant::ZERO;
-    for host in [GUEST, NEIGHBOUR] {
-        engine.handle_command(now, &mut rng, surrogate::engine::Command::Register(Box::new(host.identity())));
+    for (host, identity) in [(GUEST, named::identity()), (NEIGHBOUR, NEIGHBOUR.identity())] {
+        engine.handle_command(now, &mut rng, surrogate::engine::Command::Register(Box::new(identity)));
         set_mode(&mut engine, &mut rng, host, 1, Mode::Answer);
     }
     drain(&mut engine, now);
@@ -96,6 +97,7 @@ fn no_frame_allocates_whatever_becomes_of_it() {
         // Some are answered, some stay incomplete, and some give way.
         frames.extend(long.into_iter().skip(usize::from(id % 2)));
     }
+    frames.extend(named::rows().into_iter().map(|(_, frame)| frame));
     // More than fits: limits, evictions and repetitions are on the way as well.
     for n in 0..3000 {
         frames.push(syn(80, n % 2500));

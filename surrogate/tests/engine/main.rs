@@ -9,6 +9,8 @@ mod fragments;
 mod frames;
 mod groups;
 mod leases;
+mod named;
+mod names_learned;
 mod own_frames;
 mod packet_policy;
 mod properties;

@@ -13,6 +13,7 @@ use surrogate_wire::icmpv6::{self, ALL_NODES};
 use surrogate_wire::{Mac, Offload, Received, TcpFlags, VlanTag, arp as arp_op, dhcpv4, ethertype, protocol};
 
 use crate::frames::*;
+use crate::named;
 use crate::scenario::*;
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/packet-policy.md");
@@ -121,6 +122,11 @@ fn rows() -> Vec<(&'static str, Case)> {
     rows.extend(membership_rows());
     rows.extend(flooded_rows());
     rows.extend(lease_rows());
+    rows.extend(
+        named::rows()
+            .into_iter()
+            .map(|(id, frame)| (id, Case { identity: named::identity(), ..Case::from(frame) })),
+    );
     rows
 }
 

@@ -5,12 +5,16 @@
 //! often: a name cannot loop. Names are compared without regard to ASCII case. A [`Writer`] writes the
 //! few messages that a stand-in sends, each record whole or not at all.
 
+use core::net::IpAddr;
+
 use crate::malformed::Malformed;
 
 /// Bytes of the header.
 pub const HEADER: usize = 12;
 /// Longest name, in wire form with its root.
 pub const MAX_NAME: usize = 255;
+/// Longest name that [`reverse`] gives.
+pub const MAX_REVERSE: usize = 74;
 /// Longest message: "the absolute maximum message size" of multicast DNS (RFC 6762 17).
 pub const MAX_MESSAGE: usize = 9_000;
 
@@ -357,6 +361,39 @@ pub fn split_label(wire: &[u8]) -> Option<(&[u8], &[u8])> {
     if len > 63 { None } else { rest.split_at_checked(usize::from(len)) }
 }
 
+/// The name under which an address is looked up, in wire form (RFC 1035 3.5, RFC 3596 2.5).
+pub fn reverse(address: IpAddr, out: &mut [u8; MAX_REVERSE]) -> &[u8] {
+    let mut len = 0;
+    let mut put = |part: &[u8]| {
+        if let Some(to) = out.get_mut(len..len + part.len()) {
+            to.copy_from_slice(part);
+            len += part.len();
+        }
+    };
+    match address {
+        IpAddr::V4(v4) => {
+            for byte in v4.octets().into_iter().rev() {
+                let digits = [byte / 100, byte / 10 % 10, byte % 10].map(|digit| b'0' + digit);
+                let [hundreds, tens, ones] = digits;
+                match byte {
+                    100.. => put(&[3, hundreds, tens, ones]),
+                    10.. => put(&[2, tens, ones]),
+                    _ => put(&[1, ones]),
+                }
+            }
+            put(b"\x07in-addr\x04arpa\0");
+        }
+        IpAddr::V6(v6) => {
+            let hex = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+            for byte in v6.octets().into_iter().rev() {
+                put(&[1, hex(byte & 0x0f), 1, hex(byte >> 4)]);
+            }
+            put(b"\x03ip6\x04arpa\0");
+        }
+    }
+    out.get(..len).unwrap_or_default()
+}
+
 fn question_at(bytes: &[u8], at: usize) -> Result<(Question<'_>, usize), Malformed> {
     let (name, at) = name_at(bytes, at)?;
     let fixed = bytes.get(at..).and_then(|rest| rest.first_chunk::<4>()).ok_or(Malformed::Length)?;
@@ -699,6 +736,22 @@ mod tests {
         assert_eq!(record(&[PRINTER, &[0]].concat()), None, "something behind it");
         assert_eq!(record(b"\x07print"), None, "it ends outside");
         assert_eq!(record(b""), None);
+    }
+
+    #[test]
+    fn an_address_has_a_name_of_its_own() {
+        let mut memory = [0; MAX_REVERSE];
+        for (address, name) in [
+            ("192.0.2.11", &b"\x0211\x012\x010\x03192\x07in-addr\x04arpa\0"[..]),
+            ("10.105.7.200", b"\x03200\x017\x03105\x0210\x07in-addr\x04arpa\0"),
+        ] {
+            assert_eq!(reverse(address.parse().unwrap(), &mut memory), name);
+        }
+        let six = reverse("2001:db8::567:89ab".parse().unwrap(), &mut memory);
+        assert!(is_name(six) && six.len() == MAX_REVERSE);
+        // The example of RFC 3596 2.5 in another prefix.
+        assert!(six.starts_with(b"\x01b\x01a\x019\x018\x017\x016\x015\x010\x010"), "{six:?}");
+        assert!(six.ends_with(b"\x018\x01b\x01d\x010\x011\x010\x010\x012\x03ip6\x04arpa\0"), "{six:?}");
     }
 
     #[test]

@@ -76,6 +76,12 @@ impl<'b> FrameBuf<'b> {
         Self { bytes, len: 0, overflowed: false }
     }
 
+    /// How long the frame may be.
+    #[must_use]
+    pub const fn capacity(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Begins anew with an Ethernet header.
     #[inline]
     pub fn ethernet(&mut self, to: &Ethernet, ethertype: u16) {
