@@ -31,7 +31,6 @@ const ROWS: &[(&str, Allows)] = &[
     ("arp-strict", OnlyAwake(is_arp)),
     ("back-to-sender", Part(clear_destination)),
     ("defence", OnlyAsleep(is_announcement)),
-    ("echo-code", OnlyAwake(is_echo_reply)),
     ("echo-group", OnlyAwake(is_echo_reply)),
     ("extension-headers", OnlyAwake(is_echo_reply)),
     ("flow-label", Part(clear_flow_label)),

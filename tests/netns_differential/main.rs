@@ -137,5 +137,9 @@ fn policy_rows() -> BTreeSet<String> {
     let (_, section) = text.split_once("\n## Differences from a real host\n").expect("the section is there");
     let section = section.split("\n## ").next().unwrap();
     let names = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
-    names.map(str::to_owned).collect()
+    let mut rows = BTreeSet::new();
+    for name in names {
+        assert!(rows.insert(name.to_owned()), "`{name}` stands twice in docs/packet-policy.md");
+    }
+    rows
 }

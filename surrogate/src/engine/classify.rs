@@ -10,7 +10,7 @@ use core::net::IpAddr;
 use surrogate_wire::icmpv6::{self, ALL_NODES, ECHO_REPLY as ECHO_REPLY_6};
 use surrogate_wire::{
     Arp, Frame, Icmpv4, Icmpv6, Icmpv6Body, Mac, Malformed, Packet, Tcp, TcpFlags, Transport, Udp, arp,
-    icmpv4, protocol,
+    protocol,
 };
 
 use super::contract::{Mode, WakeReason};
@@ -228,7 +228,7 @@ fn first_part(nic: &NicIdentity, protocol: u8, bytes: &[u8], from: IpAddr) -> Op
             Err(why) => malformed(why),
         },
         (protocol::ICMPV6, [133..=137, ..]) => malformed(Malformed::Header),
-        (protocol::ICMPV6, [icmpv6::ECHO_REQUEST, 0, ..]) => Some(Decision::Answer(Responder::Echo)),
+        (protocol::ICMPV6, [icmpv6::ECHO_REQUEST, ..]) => Some(Decision::Answer(Responder::Echo)),
         (protocol::ICMPV6, [kind, code, ..]) => {
             let (kind, code, body) = (*kind, *code, Icmpv6Body::Other);
             unicast_icmpv6(&Icmpv6 { kind, code, body, message: bytes }, true)
@@ -252,7 +252,7 @@ fn unicast_icmpv4(icmp: &Icmpv4<'_>, fits: bool) -> Option<Decision> {
     }
     Some(match icmp.kind {
         // Router advertisement and solicitation, timestamp, information, mask: no answer due.
-        icmpv4::ECHO_REQUEST | 9 | 10 | 13 | 15 | 17 => Decision::Absorb,
+        9 | 10 | 13 | 15 | 17 => Decision::Absorb,
         _ => Decision::Hold(None),
     })
 }

@@ -53,7 +53,7 @@ pub struct Icmpv6<'a> {
 /// What an `ICMPv6` message says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Icmpv6Body<'a> {
-    /// Type 128, code 0.
+    /// Type 128; RFC 4443 has only code 0, and hosts answer any.
     EchoRequest(Echo<'a>),
     /// Type 135.
     Solicitation(Solicitation),
@@ -99,9 +99,7 @@ impl<'a> Icmpv6<'a> {
     pub fn parse(ip: &Ipv6<'_>, message: &'a [u8]) -> Result<Self, Malformed> {
         let [kind, code, ..] = *message.first_chunk::<4>().ok_or(Malformed::Length)?;
         let body = match kind {
-            ECHO_REQUEST if code == 0 => {
-                Icmpv6Body::EchoRequest(Echo::parse(message).ok_or(Malformed::Length)?)
-            }
+            ECHO_REQUEST => Icmpv6Body::EchoRequest(Echo::parse(message).ok_or(Malformed::Length)?),
             ROUTER_SOLICITATION..=REDIRECT => discovery(ip, kind, code, message)?,
             _ => Icmpv6Body::Other,
         };

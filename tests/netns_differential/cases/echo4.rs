@@ -28,10 +28,7 @@ pub fn cases() -> Vec<Case> {
     blank[2..4].fill(0);
     cases.push(case("echo-no-checksum", "RFC 1122 3.2.2", blank));
     for code in [1, 255] {
-        cases.push(
-            case(&format!("echo-code-{code}"), "RFC 792 echo", icmp4(8, code, [0, 1, 0, 1], b"data"))
-                .differs("echo-code"),
-        );
+        cases.push(case(&format!("echo-code-{code}"), "RFC 792 echo", icmp4(8, code, [0, 1, 0, 1], b"data")));
     }
     for length in [0, 1, 4, 7] {
         let mut message = icmp4(8, 0, [0, 1, 0, 1], &[]);

@@ -28,10 +28,11 @@ pub fn cases() -> Vec<Case> {
     blank[2..4].fill(0);
     cases.push(case("echo-no-checksum", "RFC 4443 2.3", blank));
     for code in [1, 255] {
-        cases.push(
-            case(&format!("echo-code-{code}"), "RFC 4443 4.1", message(128, code, [0, 1, 0, 1], b"data"))
-                .differs("echo-code"),
-        );
+        cases.push(case(
+            &format!("echo-code-{code}"),
+            "RFC 4443 4.1",
+            message(128, code, [0, 1, 0, 1], b"data"),
+        ));
     }
     for length in [4, 6, 7] {
         let mut short = icmp6(A6, GUEST6, 128, 0, [0; 4], &[]);
