@@ -305,7 +305,7 @@ fn replay_says_what_would_have_woken_whom_and_when() {
     let output = place.run(&format!("replay {}", fixture("tcp/http.pcap")));
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(
-        said.contains("  6 frames worth waking for woke nobody: its policy is wake = \"never\"\n"),
+        said.contains("  4 frames worth waking for woke nobody: its policy is wake = \"never\"\n"),
         "{said}"
     );
 }

@@ -153,7 +153,7 @@ impl World {
             DropReason::Malformed | DropReason::BadChecksum => kind == Kind::Damaged,
             DropReason::BadSource => matches!(kind, Kind::Spoofed | Kind::Damaged),
             DropReason::OwnFrame => frame.src() == self.nics[nic].station.mac,
-            DropReason::Duplicate => matches!(kind, Kind::Syn | Kind::Segment),
+            DropReason::Duplicate => matches!(kind, Kind::Syn | Kind::Segment | Kind::Edge),
             DropReason::ClosedPort => setup.traffic.closed_ports == ClosedPorts::Silent,
             DropReason::RateLimited => {
                 matches!(kind, Kind::Echo | Kind::Datagram | Kind::Long | Kind::Damaged)

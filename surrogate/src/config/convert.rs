@@ -18,6 +18,7 @@ use super::{
 };
 use crate::guest::identity::Mac;
 use crate::hypervisor::Depth;
+use crate::policy::custody::CustodyPolicy;
 use crate::policy::traffic::{HoldLimits, Listen, TrafficPolicy};
 
 /// What `file` means. If anything is added to `problems`, the result is not to be used.
@@ -343,6 +344,14 @@ fn policy(keys: &PolicyKeys, listen: Option<Listen>) -> GuestPolicy {
             closed_ports: or(keys.closed_ports.as_ref(), standard.closed_ports),
             flooded: or(keys.flooded.as_ref(), standard.flooded),
             custody: or(keys.custody.as_ref(), standard.custody),
+            connections: CustodyPolicy {
+                connections: or(keys.connections.as_ref(), standard.connections.connections),
+                challenges_per_second: or(
+                    keys.challenges.as_ref(),
+                    standard.connections.challenges_per_second,
+                ),
+                keep_alive: or(keys.keep_alive.as_ref(), standard.connections.keep_alive),
+            },
             hold: HoldLimits {
                 frames: or(keys.hold_frames.as_ref(), standard.hold.frames),
                 bytes: or(keys.hold_bytes.as_ref(), standard.hold.bytes),
@@ -361,7 +370,8 @@ impl PolicyKeys {
         }
         over!(
             idle_after min_awake depth wake idle_cpu idle_packets wake_burst wake_per_minute wake_timeout
-            hold_frames hold_bytes hold_age closed_ports flooded custody
+            hold_frames hold_bytes hold_age closed_ports flooded custody connections
+            challenges keep_alive
         )
     }
 }

@@ -70,6 +70,9 @@ pub(super) struct PolicyKeys {
     pub(super) closed_ports: Option<At<ClosedPorts>>,
     pub(super) flooded: Option<At<Flooded>>,
     pub(super) custody: Option<At<bool>>,
+    pub(super) connections: Option<At<NonZeroUsize>>,
+    pub(super) challenges: Option<At<u32>>,
+    pub(super) keep_alive: Option<At<Option<Duration>>>,
 }
 
 /// `[[guest]]`.
@@ -182,6 +185,11 @@ fn policy(section: &mut Section<'_, '_>) -> PolicyKeys {
         keys.hold_frames = section.take("frames", value::count_in_memory);
         keys.hold_bytes = section.take("bytes", value::size);
         keys.hold_age = section.take("age", value::positive_duration);
+    });
+    section.table("connections", |section| {
+        keys.connections = section.take("limit", value::connections);
+        keys.challenges = section.take("challenges", value::count);
+        keys.keep_alive = section.take("keep_alive", value::keep_alive);
     });
     keys
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::policy::custody::CustodyPolicy;
 use crate::policy::names::{Names, Service};
 use crate::policy::traffic::{ClosedPorts, Flooded, Listen};
 
@@ -36,6 +37,7 @@ hold         = { frames = 4096, bytes = "4MiB", age = "75s" }
 closed_ports = "reset"
 flooded      = "hold"
 custody      = true
+connections  = { limit = 1024, challenges = 100, keep_alive = "never" }
 
 [[guest]]
 name       = "web1"
@@ -123,6 +125,7 @@ fn the_defaults_are_those_of_the_example() {
     let traffic = &config.guests[0].policy.traffic;
     assert_eq!((traffic.closed_ports, traffic.flooded), (ClosedPorts::Reset, Flooded::Hold));
     assert!(traffic.custody);
+    assert_eq!(traffic.connections, CustodyPolicy::default());
     let addresses = config.guests[0].nics[0].addresses.clone();
     assert_eq!(
         config.guests[0].nics,
@@ -182,7 +185,7 @@ fn what_is_wrong_is_one_line_each_with_what_was_meant() {
         (
             "name       = \"db1\"",
             "name       = \"web1\"",
-            "there are two [[guest]] named \"web1\"; the first is on line 37",
+            "there are two [[guest]] named \"web1\"; the first is on line 38",
         ),
         ("00:00:00:12", "00:00:00:11", "MAC 52:54:00:00:00:11 is of both \"web1\" and \"db1\""),
         ("00:00:00:12", "00:00:00:13", "MAC 52:54:00:00:00:13 is given twice to \"db1\""),
@@ -255,6 +258,13 @@ fn what_is_wrong_is_one_line_each_with_what_was_meant() {
         ("bytes = \"4MiB\"", "bytes = \"0KiB\"", "must be more than no bytes, found \"0KiB\""),
         ("bytes = \"4MiB\"", "bytes = \"4MB\"", "wanted a size, as \"64KiB\", \"4MiB\""),
         ("custody      = true", "custody      = \"no\"", "wanted true or false, found \"no\""),
+        (
+            "keep_alive = \"never\"",
+            "keep_alive = \"5ms\"",
+            "must be at least \"1s\", or \"never\"; found \"5ms\"",
+        ),
+        ("limit = 1024", "limit = 70000", "must be at most 65536, found 70000"),
+        ("challenges = 100", "challenges = 0", "wanted a whole number above zero, found 0"),
         ("burst = 5", "burst = 0", "wanted a whole number above zero, found 0"),
         ("idle_cpu     = 2", "idle_cpu     = -1", "wanted a number, zero or above, found -1"),
         ("vlan      = 7", "vlan      = 4095", "wanted a VLAN from 1 to 4094, found 4095"),
@@ -348,7 +358,7 @@ fn a_libvirt_guest_must_give_the_addresses_of_each_nic_and_one_in_a_namespace_ne
         let found = wrong(given, to);
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].1.starts_with(&format!("[[guest]] \"web1\" {missing}")), "{found:?}");
-        assert_eq!(found[0].0, 36, "where the guest begins");
+        assert_eq!(found[0].0, 37, "where the guest begins");
     }
     // Nothing but its name is given; and one of its two NICs is forgotten. In a namespace both are found.
     let (kind, nics) = (

@@ -43,6 +43,7 @@ struct Suspect {
     tuple: Tuple,
     seq: Seq,
     ack: Seq,
+    window: u16,
     since: Instant,
     /// When the peer was asked.
     asked: Option<Instant>,
@@ -74,7 +75,7 @@ impl Custody {
         segment: &Segment<'_>,
     ) -> Judgement {
         let hash = self.table.hash_of(&segment.tuple);
-        let (seq, ack) = (segment.seq(), segment.ack());
+        let (seq, ack, window) = (segment.seq(), segment.ack(), segment.tcp.window);
         let Some(place) = self.suspects.place(hash) else { return Judgement::NotMine };
         let known = place.filter(|suspect| suspect.tuple == segment.tuple);
         if !segment.is_bare_ack() || segment.options.signed || frame.src == identity.mac {
@@ -84,10 +85,10 @@ impl Custody {
             return Judgement::NotMine;
         }
         let Some(suspect) = known else {
-            *place = Some(Suspect { tuple: segment.tuple, seq, ack, since: now, asked: None });
+            *place = Some(Suspect { tuple: segment.tuple, seq, ack, window, since: now, asked: None });
             return Judgement::Hold;
         };
-        let same = (suspect.seq, suspect.ack) == (seq, ack);
+        let same = (suspect.seq, suspect.ack, suspect.window) == (seq, ack, window);
         match suspect.asked {
             None if same && now.since(suspect.since) < REPEATED => Judgement::Hold,
             None if same => {
@@ -235,7 +236,12 @@ mod tests {
 
     #[test]
     fn an_acknowledgement_that_changes_wakes() {
-        for other in [seg(RN.wrapping_sub(1), SN + 1), seg(RN, SN), seg(RN.wrapping_sub(2), SN)] {
+        for other in [
+            seg(RN.wrapping_sub(1), SN + 1),
+            seg(RN, SN),
+            seg(RN.wrapping_sub(2), SN),
+            keep_alive().window(9),
+        ] {
             let mut world = unknown();
             assert_eq!(world.judge(&keep_alive()), Judgement::Hold);
             world.after(SECOND);

@@ -37,7 +37,6 @@ struct Kept {
     signed: bool,
     guest_fin: Option<Seq>,
     peer_fin: Option<Seq>,
-    exact: bool,
 }
 
 impl Custody {
@@ -48,15 +47,14 @@ impl Custody {
         CustodyLearned { connections: established.map(Kept::of).collect() }
     }
 
-    /// Custody as it was, within the limits of `policy`: what was kept comes from a disk. `exact` says that the guest
-    /// was asleep then and still is, so that what was exact still is.
+    /// Custody as it was, within the limits of `policy`: what was kept comes from a disk. Nothing of it counts as
+    /// exact: nobody saw whether the guest ran meanwhile.
     #[must_use]
-    pub fn restore(learned: &CustodyLearned, policy: CustodyPolicy, exact: bool, seed: u64) -> Self {
+    pub fn restore(learned: &CustodyLearned, policy: CustodyPolicy, seed: u64) -> Self {
         let mut custody = Self::new(policy, seed);
         let sound = learned.connections.iter().filter_map(Kept::connection);
         for connection in sound.take(policy.connections.get()) {
-            let kept = Connection { exact: connection.exact && exact, ..connection };
-            if custody.table.insert(kept, policy.connections.get()).is_err() {
+            if custody.table.insert(connection, policy.connections.get()).is_err() {
                 break;
             }
         }
@@ -86,7 +84,6 @@ impl Kept {
             signed: c.signed,
             guest_fin: c.guest_fin,
             peer_fin: c.peer_fin,
-            exact: c.exact,
         }
     }
 
@@ -113,7 +110,6 @@ impl Kept {
             signed: self.signed,
             guest_fin: self.guest_fin,
             peer_fin: self.peer_fin,
-            exact: self.exact,
             ..Connection::new(tuple, peer_mac, Phase::Established, numbers, Instant::ZERO)
         })
     }
@@ -131,14 +127,11 @@ mod tests {
         let text = serde_json::to_string(&world.custody.learned()).unwrap();
         let learned: CustodyLearned = serde_json::from_str(&text).unwrap();
         let before = world.answer(&seg(RN.wrapping_sub(1), SN)).unwrap();
-        world.custody = Custody::restore(&learned, CustodyPolicy::default(), true, 77);
+        world.custody = Custody::restore(&learned, CustodyPolicy::default(), 77);
         world.custody.sleep(world.now, &mut world.rng);
         assert_eq!(world.answer(&seg(RN.wrapping_sub(1), SN)), Some(before));
         assert_eq!(before.0, Kind::KeepAlive);
-        assert_eq!(world.custody.counters().unconfirmed, 0);
-        world.custody = Custody::restore(&learned, CustodyPolicy::default(), false, 77);
-        world.custody.sleep(world.now, &mut world.rng);
-        assert_eq!(world.custody.counters().unconfirmed, 1, "the guest ran meanwhile");
+        assert_eq!(world.custody.counters().unconfirmed, 1, "nobody saw whether it ran meanwhile");
     }
 
     #[test]
@@ -152,7 +145,7 @@ mod tests {
         assert_eq!(learned.connections.len(), 9);
         let connections = core::num::NonZeroUsize::new(4).unwrap();
         let policy = CustodyPolicy { connections, ..CustodyPolicy::default() };
-        assert_eq!(Custody::restore(&learned, policy, true, 1).counters().connections, 4);
+        assert_eq!(Custody::restore(&learned, policy, 1).counters().connections, 4);
     }
 
     #[test]
@@ -168,11 +161,11 @@ mod tests {
         ];
         for kept in bad {
             let learned = CustodyLearned { connections: vec![kept] };
-            let restored = Custody::restore(&learned, CustodyPolicy::default(), true, 1);
+            let restored = Custody::restore(&learned, CustodyPolicy::default(), 1);
             assert_eq!(restored.counters().connections, 0, "{kept:?}");
         }
         let twice = CustodyLearned { connections: vec![good, Kept { flow_label: u32::MAX, ..good }] };
-        let restored = Custody::restore(&twice, CustodyPolicy::default(), true, 1);
+        let restored = Custody::restore(&twice, CustodyPolicy::default(), 1);
         assert_eq!(restored.counters().connections, 1);
         assert!(restored.table.iter().all(|connection| connection.flow_label <= 0xf_ffff));
     }

@@ -163,8 +163,7 @@ impl Custody {
         }
         self.soliciting = None;
         for connection in self.table.iter_mut() {
-            // A record that was restored for a sleeper is exact already.
-            connection.exact |= connection.has_confirmed();
+            connection.exact = connection.has_confirmed();
             connection.noted = None;
             self.counters.unconfirmed += u64::from(connection.is_answerable() && !connection.exact);
         }

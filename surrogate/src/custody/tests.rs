@@ -96,7 +96,7 @@ proptest! {
         }
         world.custody.sleep(world.now, &mut world.rng);
         let learned = world.custody.learned();
-        let restored = super::Custody::restore(&learned, world.custody.policy, true, 3);
+        let restored = super::Custody::restore(&learned, world.custody.policy, 3);
         prop_assert_eq!(restored.learned(), learned);
     }
 }

@@ -15,6 +15,7 @@ use surrogate_wire::{
 
 use super::Engine;
 use super::classify::{Decision, Reach, Responder, class_of, classify, in_mode};
+use super::connections::Custodial;
 use super::contract::{Mode, Notice, WakeReason};
 use super::gather::is_about_the_whole;
 use super::hold::{Admission, Arrival};
@@ -234,8 +235,16 @@ impl Engine {
     ) -> Option<Verdict> {
         let nic = self.nics.get(place as usize)?.as_ref()?;
         let wanted = classify(&nic.identity, reach, view, self.limits.mtu);
-        let wanted = in_mode(nic.mode, reach, wanted);
-        let is_part = nic.mode == Mode::Answer && reach == Reach::Unicast && !ours;
+        match self.take_custody(now, place, reach, view, ours, wanted) {
+            Custodial::NotMine => {}
+            Custodial::Done(verdict) => return Some(verdict),
+            Custodial::Keep { reason, newest } => {
+                return Some(self.keep_as(now, place, reach, view, reason, newest));
+            }
+        }
+        let mode = self.nics.get(place as usize)?.as_ref()?.mode;
+        let wanted = in_mode(mode, reach, wanted);
+        let is_part = mode == Mode::Answer && reach == Reach::Unicast && !ours;
         Some(match wanted {
             decision if is_part && is_about_the_whole(decision, view) => {
                 self.gather(now, place, view, decision, None)
@@ -365,6 +374,20 @@ impl Engine {
         view: View<'_, '_>,
         reason: Option<WakeReason>,
     ) -> Verdict {
+        self.keep_as(now, place, reach, view, reason, false)
+    }
+
+    /// The same; `newest`: an acknowledgement that takes the place of the one of its connection that was held before.
+    fn keep_as(
+        &mut self,
+        now: Instant,
+        place: Place,
+        reach: Reach,
+        view: View<'_, '_>,
+        reason: Option<WakeReason>,
+        newest: bool,
+    ) -> Verdict {
+        let twin = view.packet.ok().and_then(twin_of);
         let flow = self.flow_of(view);
         let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut) else {
             return Verdict::Drop(DropReason::GuestGone);
@@ -375,7 +398,7 @@ impl Engine {
             offload: view.received.offload,
             class: class_of(view.packet, reach),
             flow,
-            twin: view.packet.ok().and_then(twin_of),
+            twin: if newest { twin.map(Twin::of_newest_ack) } else { twin },
             flooded: reach == Reach::Flooded,
         };
         let limits = &nic.identity.traffic.hold;

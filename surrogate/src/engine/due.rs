@@ -136,6 +136,7 @@ impl Engine {
         }
         self.give_up_overdue(now, place);
         self.speak(now, place);
+        self.ask(now, place);
         self.make_ready(place);
         self.check_end_of_replay(now, place);
         let Some(nic) = self.nics.get(place as usize).and_then(Option::as_ref) else { return };

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Engine, NicId};
+use crate::custody::{Custody, CustodyLearned};
 use crate::responder::presence;
 use crate::time::{Duration, Instant};
 
@@ -14,6 +15,8 @@ use crate::time::{Duration, Instant};
 pub struct Knowledge {
     /// Of the presence protocols.
     pub presence: presence::Learned,
+    /// Its connections.
+    pub connections: CustodyLearned,
 }
 
 impl Engine {
@@ -21,14 +24,19 @@ impl Engine {
     #[must_use]
     pub fn knowledge(&self, now: Instant, nic: NicId) -> Option<Knowledge> {
         let nic = self.by_id(nic)?;
-        Some(Knowledge { presence: nic.presence.learned(now) })
+        let connections = nic.custody.as_deref().map(Custody::learned).unwrap_or_default();
+        Some(Knowledge { presence: nic.presence.learned(now), connections })
     }
 
     /// Takes what was known of a NIC `ago` before `now`, unless it has learned or spoken since it was registered.
     pub(super) fn know(&mut self, now: Instant, id: NicId, knowledge: &Knowledge, ago: Duration) {
+        let seed = self.seed_of(id);
         if let Some(nic) = self.by_id_mut(id)
             && core::mem::take(&mut nic.fresh)
         {
+            if let Some(custody) = &mut nic.custody {
+                **custody = Custody::restore(&knowledge.connections, nic.identity.traffic.connections, seed);
+            }
             nic.presence.restore(&knowledge.presence, now, ago);
             self.take_groups(id);
         }

@@ -16,6 +16,7 @@
 mod arena;
 mod by_name;
 mod classify;
+mod connections;
 pub mod contract;
 pub mod counters;
 mod dispatch;
@@ -41,6 +42,7 @@ mod wake;
 
 use std::collections::VecDeque;
 
+use core::hash::BuildHasher;
 use core::time::Duration;
 
 pub use contract::{Command, Done, Mode, Notice, Output, Refusal, WakeReason};
@@ -179,6 +181,9 @@ impl Engine {
             nic.fresh = false;
             let changes = nic.presence.changes_of_groups();
             nic.presence.learn(now, from_guest, &parsed, &packet);
+            if let Some(custody) = &mut nic.custody {
+                custody.learn(now, &nic.identity, from_guest, &parsed, &packet);
+            }
             nic.counters.unremembered = nic.presence.limited();
             if nic.presence.changes_of_groups() != changes {
                 self.take_groups(id);
@@ -302,6 +307,11 @@ impl Engine {
 
     fn by_id_mut(&mut self, nic: NicId) -> Option<&mut Nic> {
         self.nics.get_mut(self.table.nic(nic)? as usize)?.as_mut()
+    }
+
+    /// What keys the tables of a NIC's custody.
+    fn seed_of(&self, nic: NicId) -> u64 {
+        self.hasher.hash_one(nic)
     }
 
     /// Calls `does` with the caller's randomness in its place.

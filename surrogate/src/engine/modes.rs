@@ -7,6 +7,7 @@
 use surrogate_wire::{Frame, Packet, Received};
 
 use super::classify::{Decision, Reach, classify};
+use super::connections::Custodial;
 use super::contract::{Command, Mode, Notice, WakeReason};
 use super::dispatch::reach;
 use super::gather::is_about_the_whole;
@@ -29,7 +30,7 @@ impl Engine {
             Command::Register(identity) => self.register(*identity),
             Command::Unregister { nic } => self.unregister(nic),
             Command::SetMode { nic, epoch, mode } => self.set_mode(now, nic, epoch, mode),
-            Command::Barrier { nic, epoch } => self.ask_barrier(nic, epoch),
+            Command::Barrier { nic, epoch } => self.ask_barrier(now, nic, epoch),
             Command::Announce { nic } => self.announce_all(now, nic),
             Command::Know { nic, knowledge, ago } => self.know(now, nic, &knowledge, ago),
             Command::PortReady { nic } => {
@@ -57,15 +58,16 @@ impl Engine {
         self.notices.reserve(self.nics.len());
         self.timers.reserve(self.nics.len());
         self.ready.reserve(self.nics.len());
+        let seed = self.seed_of(identity.nic);
         let Some(slot) = self.nics.get_mut(place as usize) else { return };
         let mut withdrawn = Vec::new();
         match slot {
             Some(nic) => {
                 withdrawn.extend(core::iter::from_fn(|| nic.give_back()));
                 self.table.remove(&nic.identity, place);
-                nic.learn(identity);
+                nic.learn(identity, seed);
             }
-            None => *slot = Some(Nic::new(identity)),
+            None => *slot = Some(Nic::new(identity, seed)),
         }
         if let Some(nic) = slot {
             self.table.insert(&nic.identity, place);
@@ -101,6 +103,7 @@ impl Engine {
             nic.told = super::wake::Told::default();
             nic.spoof.listen(now);
             nic.barrier = false;
+            nic.soliciting = false;
         }
         let passes = same_epoch && nic.mode == Mode::Pass && nic.queue.frames() == 0;
         if passes && mode == (Mode::Replay { released: true }) {
@@ -137,6 +140,9 @@ impl Engine {
                 nic.fresh = false;
                 nic.presence.sleep(now, &mut self.rng, &nic.identity);
                 nic.counters.unremembered = nic.presence.limited();
+                if let Some(custody) = &mut nic.custody {
+                    custody.sleep(now, &mut self.rng);
+                }
                 self.hold.review(&mut nic.queue);
                 if let Some(at) = nic.spoof.due_at() {
                     self.timers.sooner(place, at);
@@ -145,14 +151,18 @@ impl Engine {
                 self.speak(now, place);
             }
             Mode::Replay { .. } => {
-                nic.presence.wake();
+                nic.wake();
                 nic.told.forget(Once::Drained);
-                nic.delivery.begin(now, matches!(before, Mode::Replay { .. }));
+                let continues = matches!(before, Mode::Replay { .. });
+                nic.delivery.begin(now, continues);
+                if !continues {
+                    self.hold.order(&mut nic.queue, &mut self.scratch);
+                }
                 if (before, mode) == (Mode::Replay { released: false }, Mode::Replay { released: true }) {
                     nic.counters.overtaken += u64::from(nic.delivery.released(nic.queue.frames()));
                 }
             }
-            Mode::Pass | Mode::Fence { .. } => nic.presence.wake(),
+            Mode::Pass | Mode::Fence { .. } => nic.wake(),
             // Silent for now; whether the guest runs is being asked.
             Mode::Hold { .. } => {}
         }
@@ -223,7 +233,14 @@ impl Engine {
         };
         let here = frame.tags.vid().unwrap_or(0) == nic.identity.vlan.unwrap_or(0);
         let reach = if held.flooded { Reach::Flooded } else { reach(here, frame.tags) };
-        match classify(&nic.identity, reach, view, self.limits.mtu) {
+        let wanted = classify(&nic.identity, reach, view, self.limits.mtu);
+        match self.take_custody(now, place, reach, view, false, wanted) {
+            Custodial::NotMine => {}
+            Custodial::Done(verdict) => return verdict,
+            Custodial::Keep { reason: None, .. } => return Verdict::Hold,
+            Custodial::Keep { reason: Some(reason), .. } => return self.ask_wake(place, reason),
+        }
+        match wanted {
             decision if reach == Reach::Unicast && is_about_the_whole(decision, view) => {
                 self.gather(now, place, view, decision, Some(held))
             }
@@ -246,12 +263,32 @@ impl Engine {
         Verdict::HoldAndWake
     }
 
-    fn ask_barrier(&mut self, id: NicId, epoch: Epoch) {
+    fn ask_barrier(&mut self, now: Instant, id: NicId, epoch: Epoch) {
         let Some(place) = self.table.nic(id) else { return };
         let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut) else { return };
         if epoch < nic.epoch || !matches!(nic.mode, Mode::Fence { .. }) {
             return;
         }
+        if let Some(custody) = &mut nic.custody {
+            custody.begin_solicit();
+        }
+        nic.soliciting = true;
+        self.ask(now, place);
+    }
+
+    /// Asks the guest that settles about its connections, and when all were asked about the barrier's question:
+    /// its answer then says that theirs are on their way.
+    pub(super) fn ask(&mut self, now: Instant, place: Place) {
+        let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut) else { return };
+        if !nic.soliciting || !matches!(nic.mode, Mode::Fence { .. }) {
+            return;
+        }
+        if self.solicit(now, place) {
+            return;
+        }
+        let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut) else { return };
+        nic.soliciting = false;
+        let id = nic.identity.nic;
         let service = self.service_mac;
         let asked = self
             .outbox

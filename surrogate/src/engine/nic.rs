@@ -9,6 +9,7 @@ use super::reassembly::Share;
 use super::replay::Delivery;
 use super::spoof::Spoof;
 use super::wake::Told;
+use crate::custody::Custody;
 use crate::guest::identity::{Epoch, InterfaceAddress, NicIdentity};
 use crate::responder::presence::Presence;
 use crate::time::{Duration, Instant};
@@ -30,6 +31,10 @@ pub(super) struct Nic {
     pub(super) presence: Presence,
     /// Nothing was learned yet, and it was not stood in for.
     pub(super) fresh: bool,
+    /// Its connections, if it is to be observed.
+    pub(super) custody: Option<Box<Custody>>,
+    /// It is being asked about its connections; the barrier's question comes after.
+    pub(super) soliciting: bool,
     /// A barrier's question is out and not answered.
     pub(super) barrier: bool,
     /// It is in the engine's list of those that have something to deliver.
@@ -46,10 +51,11 @@ pub(super) struct Nic {
 const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Nic {
-    pub(super) fn new(identity: NicIdentity) -> Self {
+    pub(super) fn new(identity: NicIdentity, seed: u64) -> Self {
         let defended = vec![None; identity.addresses.len()];
         // Room for all of them, so that no frame makes us look for more.
         let withdrawn = Vec::with_capacity(identity.addresses.len());
+        let custody = custody_of(&identity, seed);
         Self {
             declared: identity.groups.clone(),
             identity,
@@ -63,6 +69,8 @@ impl Nic {
             spoof: Spoof::default(),
             presence: Presence::default(),
             fresh: true,
+            custody,
+            soliciting: false,
             barrier: false,
             ready: false,
             defended,
@@ -70,8 +78,12 @@ impl Nic {
         }
     }
 
-    /// Replaces what is known of it; mode, counters, held frames, the time of each defence and what its guest told stay.
-    pub(super) fn learn(&mut self, identity: NicIdentity) {
+    /// Replaces what is known of it; mode, counters, held frames, connections, the time of each defence and what its guest told stay.
+    pub(super) fn learn(&mut self, identity: NicIdentity, seed: u64) {
+        match &mut self.custody {
+            Some(custody) if identity.traffic.custody => custody.set_policy(identity.traffic.connections),
+            custody => *custody = custody_of(&identity, seed),
+        }
         self.defended = identity.addresses.iter().map(|held| self.last_defence(held.address)).collect();
         self.declared.clone_from(&identity.groups);
         self.identity = identity;
@@ -108,6 +120,14 @@ impl Nic {
         core::mem::replace(&mut self.identity.groups, groups)
     }
 
+    /// The guest speaks for itself.
+    pub(super) fn wake(&mut self) {
+        self.presence.wake();
+        if let Some(custody) = &mut self.custody {
+            custody.wake();
+        }
+    }
+
     /// Whether `address` may be defended at `now` (RFC 5227 2.4 b); if so, it was.
     pub(super) fn defend(&mut self, now: Instant, address: IpAddr) -> bool {
         let Some(last) = self.place_of(address).and_then(|at| self.defended.get_mut(at)) else {
@@ -131,4 +151,10 @@ impl Nic {
     pub(super) fn stands(&self) -> bool {
         self.mode != Mode::Pass
     }
+}
+
+/// Custody of nothing yet, if the policy wants it.
+fn custody_of(identity: &NicIdentity, seed: u64) -> Option<Box<Custody>> {
+    let traffic = &identity.traffic;
+    traffic.custody.then(|| Box::new(Custody::new(traffic.connections, seed)))
 }

@@ -8,6 +8,7 @@ use super::contract::Mode;
 use super::dispatch::ENVELOPE;
 use super::outbox::Way;
 use super::view::View;
+use crate::custody::Custody;
 use crate::guest::table::Place;
 use crate::responder::lease::Alarm;
 use crate::responder::presence::{Heard, Presence};
@@ -34,15 +35,20 @@ impl Engine {
         self.heed_alarms(now, place);
         for _ in 0..SAID_AT_ONCE {
             let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut) else { return };
-            let Some(due) = nic.presence.due().filter(|_| nic.mode == Mode::Answer) else { return };
+            let custody_due = nic.custody.as_deref().and_then(Custody::due);
+            let due = [nic.presence.due(), custody_due].into_iter().flatten().min();
+            let Some(due) = due.filter(|_| nic.mode == Mode::Answer) else { return };
             if due > now {
                 return self.timers.sooner(place, due);
             }
             let (identity, presence, rng) = (&nic.identity, &mut nic.presence, &mut self.rng);
+            let custody = nic.custody.as_deref_mut();
             let (way, whose) = (Way::Transmit(identity.port), (place, identity.nic));
-            let said = self
-                .outbox
-                .push(way, whose, self.limits.mtu + ENVELOPE, |out| presence.speak(now, rng, identity, out));
+            let said = self.outbox.push(way, whose, self.limits.mtu + ENVELOPE, |out| {
+                presence
+                    .speak(now, rng, identity, out)
+                    .or_else(|| Some(custody?.speak(now, identity, out)?.into()))
+            });
             match said {
                 Ok(Some(by)) => {
                     nic.counters.count_spoken(by);

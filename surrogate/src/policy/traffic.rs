@@ -3,6 +3,7 @@
 use core::num::NonZeroUsize;
 use core::time::Duration;
 
+use super::custody::CustodyPolicy;
 use super::names::Names;
 
 /// Per-NIC traffic policy, as the engine reads it.
@@ -21,6 +22,8 @@ pub struct TrafficPolicy {
     pub custody: bool,
     /// Names that are answered for, beside those that it was heard to have.
     pub names: Names,
+    /// How many connections are kept, and how; unused without `custody`.
+    pub connections: CustodyPolicy,
 }
 
 /// Declared listening ports, sorted.
@@ -74,6 +77,7 @@ impl Default for TrafficPolicy {
             hold: HoldLimits::default(),
             custody: true,
             names: Names::default(),
+            connections: CustodyPolicy::default(),
         }
     }
 }

@@ -248,12 +248,25 @@ pub(crate) fn segment_to(
     flags: TcpFlags,
     data: &[u8],
 ) -> Vec<u8> {
-    let (src, dst) = (CLIENT.v4().into(), guest.v4().into());
+    segment_between(CLIENT, guest, ports, (seq, ack), (flags, 0x1000), data)
+}
+
+/// With flags and window.
+pub(crate) fn segment_between(
+    from: Host,
+    to: Host,
+    ports: (u16, u16),
+    (seq, ack): (u32, u32),
+    (flags, window): (TcpFlags, u16),
+    data: &[u8],
+) -> Vec<u8> {
+    let (src, dst) = (from.v4().into(), to.v4().into());
     let head = [ports.0.to_be_bytes(), ports.1.to_be_bytes()].concat();
     let numbers = [seq.to_be_bytes(), ack.to_be_bytes()].concat();
-    let segment = [&head, &numbers, &[0x50, flags.0, 0x10, 0, 0, 0, 0, 0][..], data].concat();
+    let [w0, w1] = window.to_be_bytes();
+    let segment = [&head, &numbers, &[0x50, flags.0, w0, w1, 0, 0, 0, 0][..], data].concat();
     let segment = summed(src, dst, protocol::TCP, segment, 16);
-    ip(between(guest.mac(), CLIENT.mac()), src, dst, protocol::TCP, &segment)
+    ip(between(to.mac(), from.mac()), src, dst, protocol::TCP, &segment)
 }
 
 pub(crate) fn segment(ports: (u16, u16), numbers: (u32, u32), flags: TcpFlags, data: &[u8]) -> Vec<u8> {

@@ -5,6 +5,7 @@
 
 mod allocation;
 mod answering;
+mod connections;
 mod fragments;
 mod frames;
 mod groups;

@@ -12,6 +12,7 @@ use surrogate_wire::emit::Ethernet;
 use surrogate_wire::icmpv6::{self, ALL_NODES};
 use surrogate_wire::{Mac, Offload, Received, TcpFlags, VlanTag, arp as arp_op, dhcpv4, ethertype, protocol};
 
+use crate::connections::{self, RN, SN};
 use crate::frames::*;
 use crate::named;
 use crate::scenario::*;
@@ -36,6 +37,8 @@ struct Case {
     limits: Limits,
     /// What the guest said while it was awake.
     said: Vec<Vec<u8>>,
+    /// What an observer saw while the guest was awake; which of it the guest sent.
+    seen: Vec<(bool, Vec<u8>)>,
     /// Frames that come before, in the same mode.
     before: Vec<Sent>,
     frame: Sent,
@@ -67,6 +70,7 @@ impl From<Vec<u8>> for Case {
             identity: GUEST.identity(),
             limits: limits(),
             said: vec![],
+            seen: vec![],
             before: vec![],
             frame: bytes.into(),
             answering: None,
@@ -104,6 +108,18 @@ impl Case {
         case
     }
 
+    /// With a connection of an awake guest: see `connections`.
+    fn connected(mut self, window: u16) -> Self {
+        self.seen = connections::seen(window);
+        self
+    }
+
+    /// With something that the peer has not acknowledged yet.
+    fn unacknowledged(mut self) -> Self {
+        self.seen.pop();
+        self
+    }
+
     fn after(mut self, before: Vec<u8>) -> Self {
         self.before.push(before.into());
         self
@@ -118,6 +134,7 @@ fn rows() -> Vec<(&'static str, Case)> {
     rows.extend(icmp_rows());
     rows.extend(udp_rows());
     rows.extend(tcp_rows());
+    rows.extend(custody_rows());
     rows.extend(ip_rows());
     rows.extend(membership_rows());
     rows.extend(flooded_rows());
@@ -365,6 +382,51 @@ fn tcp_rows() -> Vec<(&'static str, Case)> {
     ]
 }
 
+fn custody_rows() -> Vec<(&'static str, Case)> {
+    const BELOW: u32 = RN - 1;
+    const FIN_ACK: TcpFlags = TcpFlags(TcpFlags::FIN.0 | TcpFlags::ACK.0);
+    let peer = |seq, ack, flags, data: &[u8]| {
+        Case::from(connections::from_peer(seq, ack, flags, data)).connected(connections::W)
+    };
+    let ack = |seq, ack, data: &[u8]| peer(seq, ack, TcpFlags::ACK, data);
+    let in_window = RN + u32::from(connections::W) - 1;
+    let syn = |seq| peer(seq, 0, TcpFlags::SYN, &[]);
+    let mut probe = ack(RN, SN, b"x");
+    probe.seen = connections::seen(0);
+    let mut limited = syn(5);
+    limited.before = vec![connections::from_peer(9, 0, TcpFlags::SYN, &[]).into()];
+    let mut off = ack(BELOW, SN, &[]);
+    off.identity.traffic.custody = false;
+    let answered = |case: Case, before: Vec<u8>| case.after(before);
+    vec![
+        ("custody-keep-alive", ack(BELOW, SN, &[])),
+        ("custody-keep-alive-byte", ack(BELOW, SN, &[0])),
+        ("custody-keep-alive-beyond", ack(BELOW, SN + 1, &[])),
+        (
+            "custody-keep-alive-over-limit",
+            answered(ack(BELOW, SN, &[]), connections::from_peer(BELOW, SN, TcpFlags::ACK, &[])),
+        ),
+        ("custody-old-data", ack(RN - 5, SN, b"abcde")),
+        ("custody-ack", ack(RN, SN, &[])),
+        ("custody-ack-news", ack(RN, SN - 3, &[]).unacknowledged()),
+        ("custody-ack-beyond", ack(RN, SN + 1, &[])),
+        ("custody-data", ack(RN, SN, b"x")),
+        ("custody-data-ahead", ack(RN + 5, SN, b"x")),
+        ("custody-fin", peer(RN, SN, FIN_ACK, &[])),
+        ("custody-urgent", peer(RN, SN, TcpFlags(TcpFlags::URG.0 | TcpFlags::ACK.0), b"x")),
+        ("custody-window-probe", probe),
+        ("custody-rst", peer(RN, 0, TcpFlags::RST, &[])),
+        ("custody-rst-in-window", peer(in_window, 0, TcpFlags::RST, &[])),
+        ("custody-rst-outside", peer(in_window + 1, 0, TcpFlags::RST, &[])),
+        ("custody-syn", syn(5)),
+        ("custody-challenge-over-limit", limited),
+        ("custody-ack-too-old", ack(RN, SN ^ 0x8000_0000, b"x")),
+        ("custody-outside", ack(in_window + 1, SN, b"x")),
+        ("custody-no-ack", peer(RN, 0, TcpFlags(0), b"x")),
+        ("custody-off", off),
+    ]
+}
+
 fn ip_rows() -> Vec<(&'static str, Case)> {
     let routed = {
         // Header of six words: a loose source route of one hop would be longer, its type is what counts.
@@ -601,6 +663,9 @@ fn table(document: &str) -> BTreeMap<String, Vec<String>> {
 fn tried(id: &str, mode: Mode, case: &Case) -> String {
     let mut s = Scenario::with_limits(case.limits.clone(), std::slice::from_ref(&case.identity));
     case.said.iter().for_each(|said| s.observe(true, said));
+    for (from_guest, seen) in &case.seen {
+        s.observe(*from_guest, seen);
+    }
     s.mode(1, mode).outputs();
     for before in &case.before {
         s.receive_as(before.received());

@@ -5,7 +5,8 @@
 //! this order of trial:
 //!
 //! 1. A repeated segment (same addresses, ports, sequence, acknowledgement, length, flags and window) is
-//!    held once: the first copy of a segment, the newest copy of a SYN, in the place of the first.
+//!    held once: the first copy of a segment, the newest copy of a SYN, in the place of the first. Of the
+//!    acknowledgements of a connection in custody the newest is held, in the place where it came.
 //! 2. Flooded frames: a ring of `Limits.flooded_ring`, the newest kept.
 //! 3. One flow: at most half of the guest's frames. Flows share a counter by chance (their hash), never by
 //!    a stranger's choice; flows that do share the limit.
@@ -17,7 +18,7 @@
 //!    dropped for another's.
 //! 6. Age: counted from the newest copy.
 //!
-//! `admit` has the limits but for age, `queue` the order of the frames.
+//! `admit` has the limits but for age, `queue` the order of the frames, `order` the one in which they go to the guest.
 //!
 //! Frames given to the driver ([`Queue::outstanding`]) are never dropped. Work per frame is constant,
 //! but for evictions, each of which an earlier arrival has paid for. Nothing here allocates after `new`.
@@ -25,6 +26,7 @@
 //! [`HoldLimits`]: crate::policy::traffic::HoldLimits
 
 mod admit;
+mod order;
 mod queue;
 #[cfg(test)]
 mod tests;

@@ -49,7 +49,7 @@ struct Memory {
 enum Write {
     Guest(String, Option<GuestRecord>),
     Change(String, Option<Change>),
-    Known(String, Option<Known>),
+    Known(String, Option<Box<Known>>),
 }
 
 /// Why the journal cannot be opened or written.
@@ -213,7 +213,7 @@ impl Journal {
     /// Notes what is known of a NIC; `None`: nothing that will be needed.
     pub fn note_known(&self, nic: &str, known: Option<Known>) {
         if known.is_some() || self.known(nic).is_some() {
-            self.note(Write::Known(nic.to_owned(), known));
+            self.note(Write::Known(nic.to_owned(), known.map(Box::new)));
         }
     }
 
@@ -298,7 +298,7 @@ impl Memory {
             Write::Guest(name, None) => drop(self.guests.remove(name)),
             Write::Change(key, Some(change)) => drop(self.changes.insert(key.clone(), change.clone())),
             Write::Change(key, None) => drop(self.changes.remove(key)),
-            Write::Known(nic, Some(known)) => drop(self.known.insert(nic.clone(), known.clone())),
+            Write::Known(nic, Some(known)) => drop(self.known.insert(nic.clone(), Known::clone(known))),
             Write::Known(nic, None) => drop(self.known.remove(nic)),
         }
     }
@@ -333,7 +333,7 @@ fn commit_all<'a>(
             match write {
                 Write::Guest(name, guest) => set(&mut guests, name, guest.as_ref())?,
                 Write::Change(key, change) => set(&mut changes, key, change.as_ref())?,
-                Write::Known(nic, value) => set(&mut known, nic, value.as_ref())?,
+                Write::Known(nic, value) => set(&mut known, nic, value.as_deref())?,
             }
         }
     }
