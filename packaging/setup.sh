@@ -40,6 +40,8 @@ socat                   socat
 busybox                 busybox
 ssh                     openssh-client
 dropbear                dropbear-bin
+dnsmasq                 dnsmasq-base
+dhclient                isc-dhcp-client
 perl                    perl-base
 cpio                    cpio
 lz4                     lz4

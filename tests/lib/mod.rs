@@ -20,6 +20,7 @@ pub mod cgroup;
 pub mod clients;
 pub mod daemon;
 pub mod deadline;
+pub mod dhcp;
 pub mod events;
 pub mod lab;
 pub mod machine;

@@ -157,10 +157,6 @@ impl Dhcpv6 {
         if exchange.kind == kind::RENEW && self.server.is_some_and(|known| known.bytes() != server.bytes()) {
             return Heard::Noted;
         }
-        // It failed as a whole: asked again, as if there had been no answer.
-        if message.status != status::SUCCESS {
-            return Heard::Noted;
-        }
         if let Some(address) = self.take(now, &message) {
             let by = src.into();
             return Heard::Wake(WakeReason::LeaseRefused { address: address.into(), by });
@@ -372,7 +368,8 @@ impl Dhcpv6 {
         message.kind == kind::REPLY && dst == client.link_local && message.client == Some(client.duid.bytes())
     }
 
-    /// Takes over what a reply says of the known addresses. Returns one that it refuses.
+    /// Takes over what a reply says of the known addresses. Returns one that it refuses. One that failed as a whole
+    /// prolongs nothing, but may refuse: so says dnsmasq that it has nothing left on the link.
     fn take(&mut self, now: Instant, message: &Received<'_>) -> Option<Ipv6Addr> {
         let mut refused = None;
         for association in message.associations() {
@@ -387,11 +384,11 @@ impl Dhcpv6 {
                         binding.withdrawn = true;
                         refused = Some(binding.address);
                     }
-                    Some(terms) => {
+                    Some(terms) if message.status == status::SUCCESS => {
                         binding.terms = Some(Terms { from: now, ..terms });
                         binding.renewed = true;
                     }
-                    None => {}
+                    _ => {}
                 }
             }
         }

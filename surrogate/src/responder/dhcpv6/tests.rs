@@ -253,6 +253,24 @@ fn an_address_whose_time_is_set_to_nothing_is_withdrawn_at_once() {
 }
 
 #[test]
+fn a_reply_that_failed_as_a_whole_refuses_too() {
+    // As dnsmasq 2.90 answers REBIND for an address of another link.
+    let mut world = World::with_lease(120).sleep();
+    let mut request = world.request();
+    while request.kind != kind::REBIND {
+        request = world.request();
+    }
+    let none = [leased(GUEST_V6, 0, 0), leased(SECOND, 0, 0)];
+    let failed = [association(IAID, [INFINITE; 2], &none), opt(13, &[0, 2])];
+    assert!(matches!(
+        world.hear(&reply(request.xid, &OTHER_SERVER, &failed)),
+        Heard::Wake(WakeReason::LeaseRefused { .. })
+    ));
+    let gone = [world.next(), world.next()].map(|alarm| alarm.unwrap().unwrap_err());
+    assert_eq!(gone, [GUEST_V6, SECOND].map(|address| Alarm::Withdraw(address.into())));
+}
+
+#[test]
 fn a_reply_that_leaves_an_address_out_is_asked_for_again() {
     let mut world = World::with_lease(3600).sleep();
     let request = world.request();
