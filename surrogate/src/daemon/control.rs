@@ -244,6 +244,11 @@ impl Control {
                 tracing::warn!(guest = guest.config.name, %address, %by, defended, "address conflict");
                 self.events.record(Some(&guest.config.name), "conflict", detail);
             }
+            Notice::LeaseChanged { address, .. } => {
+                let detail =
+                    format!("the DHCP server has new options for {address}; the guest asks for them itself");
+                self.events.record(Some(&guest.config.name), "lease-changed", detail);
+            }
             Notice::Spoofed { lies, frames, deaf, .. } => {
                 let name = &guest.config.name;
                 tracing::warn!(guest = name, lies, frames, "somebody sends frames with a sleeper's own MAC");

@@ -258,6 +258,15 @@ pub enum Notice {
         /// Whether we defended it.
         defended: bool,
     },
+    /// A DHCP server gave more time for this address of a sleeper, and other options than before.
+    LeaseChanged {
+        /// Which.
+        nic: NicId,
+        /// In which epoch.
+        epoch: Epoch,
+        /// The address.
+        address: core::net::IpAddr,
+    },
 }
 
 impl Notice {
@@ -272,7 +281,8 @@ impl Notice {
             | Self::Settled { nic, .. }
             | Self::GuestSpoke { nic, .. }
             | Self::Spoofed { nic, .. }
-            | Self::Conflict { nic, .. } => *nic,
+            | Self::Conflict { nic, .. }
+            | Self::LeaseChanged { nic, .. } => *nic,
         }
     }
 }

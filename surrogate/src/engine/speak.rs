@@ -4,10 +4,11 @@
 use core::net::IpAddr;
 
 use super::Engine;
-use super::contract::Mode;
+use super::contract::{Mode, Notice};
 use super::dispatch::ENVELOPE;
 use super::outbox::Way;
 use super::view::View;
+use super::wake::Once;
 use crate::custody::Custody;
 use crate::guest::table::Place;
 use crate::responder::lease::Alarm;
@@ -73,6 +74,12 @@ impl Engine {
                     self.notices.wake(&mut nic.told, &nic.identity, nic.epoch, reason);
                 }
                 Alarm::Withdraw(address) => self.withdraw(place, address),
+                Alarm::Changed(address) => {
+                    if nic.told.first(Once::LeaseChanged) {
+                        let (nic, epoch) = (nic.identity.nic, nic.epoch);
+                        self.notices.push(Notice::LeaseChanged { nic, epoch, address });
+                    }
+                }
             }
         }
     }

@@ -25,6 +25,8 @@ pub(super) enum Once {
     Conflict,
     /// [`Notice::Drained`].
     Drained,
+    /// [`Notice::LeaseChanged`].
+    LeaseChanged,
 }
 
 impl Told {
@@ -74,7 +76,7 @@ impl Notices {
 }
 
 /// The kinds of [`Once`], and one each of the barrier, the mode, a lie and the end of a replay.
-const PER_NIC: usize = 9;
+const PER_NIC: usize = 10;
 
 #[cfg(test)]
 mod tests {

@@ -11,6 +11,7 @@
 //! its own it would have to drop. Its own timers stood still while it slept, so it asks at the latest half a
 //! lease after its wake, and until then the lease that we kept runs on.
 
+use core::hash::{BuildHasher, Hasher};
 use core::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,7 @@ use super::lease::{Alarm, GRACE, SPREAD_MS, Times, left};
 use super::presence::Heard;
 use crate::engine::{Answered, WakeReason};
 use crate::guest::identity::NicIdentity;
+use crate::hash::Seeded;
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 
@@ -41,6 +43,8 @@ pub struct Dhcpv4 {
     watch: Option<Watch>,
     /// An address that is the guest's no longer, not told yet.
     withdrawn: Option<Ipv4Addr>,
+    /// The server said something new with its last acknowledgement, not told yet.
+    changed: bool,
 }
 
 /// What is kept over a restart: how the guest asks, and what it has.
@@ -84,6 +88,8 @@ struct Lease {
     server: Option<Server>,
     /// As the server said, if that was seen.
     terms: Option<Terms>,
+    /// A digest of what it said beside that.
+    options: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -164,7 +170,9 @@ impl Dhcpv4 {
         match message.kind {
             kind::ACK if message.yiaddr == lease.address => {
                 let Some(terms) = terms(sent, &message) else { return Heard::Noted };
-                *lease = Lease { address: lease.address, server: Some(server), terms: Some(terms) };
+                let options = Some(digest(&message));
+                self.changed = lease.options.is_some() && lease.options != options;
+                *lease = Lease { address: lease.address, server: Some(server), terms: Some(terms), options };
                 self.watch = Watch::over(*lease, rng);
                 Heard::Noted
             }
@@ -180,7 +188,7 @@ impl Dhcpv4 {
     /// When the next request, the last call or the end is due.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
-        if self.withdrawn.is_some() {
+        if self.withdrawn.is_some() || self.changed {
             return Some(Instant::ZERO);
         }
         let watch = self.watch.as_ref()?;
@@ -193,6 +201,11 @@ impl Dhcpv4 {
     pub fn alarm(&mut self, now: Instant) -> Option<Alarm> {
         if let Some(address) = self.withdrawn.take() {
             return Some(Alarm::Withdraw(address.into()));
+        }
+        if core::mem::take(&mut self.changed)
+            && let Some(lease) = &self.lease
+        {
+            return Some(Alarm::Changed(lease.address.into()));
         }
         let (watch, lease) = (self.watch.as_mut()?, self.lease.as_ref()?);
         let (times, address) = (watch.times?, IpAddr::V4(lease.address));
@@ -249,7 +262,7 @@ impl Dhcpv4 {
             && ours(address)
             && self.lease.is_none_or(|lease| lease.address != address)
         {
-            self.lease = Some(Lease { address, server, terms: None });
+            self.lease = Some(Lease { address, server, terms: None, options: None });
         }
         let known_client = self.client.as_ref().is_some_and(|client| client.chaddr == identity.mac);
         let Some(lease) = self.lease.as_mut().filter(|lease| ours(lease.address) && known_client) else {
@@ -264,6 +277,7 @@ impl Dhcpv4 {
     pub fn wake(&mut self) {
         self.watch = None;
         self.withdrawn = None;
+        self.changed = false;
     }
 
     /// What must survive a restart.
@@ -305,7 +319,7 @@ impl Dhcpv4 {
         });
         Self {
             client: Some(Client { chaddr: Mac(*client), options: options.clone() }),
-            lease: Some(Lease { address: *address, server, terms }),
+            lease: Some(Lease { address: *address, server, terms, options: None }),
             ..Self::default()
         }
     }
@@ -344,7 +358,8 @@ impl Dhcpv4 {
             kind::ACK if !message.yiaddr.is_unspecified() => {
                 let Some(terms) = terms(asked.at, message) else { return };
                 let server = server(station, message).or(asked.server);
-                self.lease = Some(Lease { address: message.yiaddr, server, terms: Some(terms) });
+                let options = Some(digest(message));
+                self.lease = Some(Lease { address: message.yiaddr, server, terms: Some(terms), options });
                 self.asked = None;
             }
             kind::NAK => (self.lease, self.asked) = (None, None),
@@ -424,6 +439,16 @@ fn terms(from: Instant, message: &Message<'_>) -> Option<Terms> {
     Some(Terms { from, lifetime, renewal: message.renewal, rebinding: message.rebinding })
 }
 
+/// What an acknowledgement says beside times and server, as a number that is another one if that is.
+fn digest(message: &Message<'_>) -> u64 {
+    let mut hasher = Seeded::new(0).build_hasher();
+    for (code, value) in message.options().filter(|(code, _)| !TIMES.contains(code)) {
+        hasher.write_u8(code);
+        hasher.write(value);
+    }
+    hasher.finish()
+}
+
 /// The options of a guest's request that belong to a later one too, in its order. The client identifier always
 /// finds room; what else does not is left out. `None` if the identifier alone is too long.
 fn kept(message: &Message<'_>) -> Option<Vec<u8>> {
@@ -456,6 +481,18 @@ const ONE_MESSAGES: [u8; 8] = [
     option::RAPID_COMMIT,
     option::RELAY_AGENT,
     option::AUTHENTICATION,
+];
+
+/// What may differ from one acknowledgement to the next without saying anything new to the guest.
+const TIMES: [u8; 8] = [
+    option::LEASE_TIME,
+    option::RENEWAL,
+    option::REBINDING,
+    option::OVERLOAD,
+    option::MESSAGE_TYPE,
+    option::MESSAGE,
+    option::SERVER,
+    option::RELAY_AGENT,
 ];
 
 /// RFC 2131 4.4.5: "down to a minimum of 60 seconds".

@@ -15,6 +15,8 @@ pub enum Alarm {
     Wake(WakeReason),
     /// The address is the guest's no longer: it is not answered for until the guest has woken.
     Withdraw(IpAddr),
+    /// With more time for this address came other options than before: the guest does not know them yet.
+    Changed(IpAddr),
 }
 
 /// See the [module](self).

@@ -315,6 +315,11 @@ pub(crate) fn dhcp_renewal(xid: u32) -> Vec<u8> {
 
 /// What the server says to the guest's request `xid`: an acknowledgement has a lease of an hour.
 pub(crate) fn dhcp_answer(to: Ethernet, kind: u8, xid: u32) -> Vec<u8> {
+    dhcp_answer_with(to, kind, xid, &[])
+}
+
+/// The same with further options.
+pub(crate) fn dhcp_answer_with(to: Ethernet, kind: u8, xid: u32, options: &[u8]) -> Vec<u8> {
     let mut message = vec![0; 236];
     message[..3].copy_from_slice(&[2, 1, 6]);
     message[4..8].copy_from_slice(&xid.to_be_bytes());
@@ -325,6 +330,7 @@ pub(crate) fn dhcp_answer(to: Ethernet, kind: u8, xid: u32) -> Vec<u8> {
         message[16..20].copy_from_slice(&GUEST.v4().octets());
         message.extend([51, 4, 0, 0, 0x0e, 0x10]);
     }
+    message.extend(options);
     message.push(255);
     let dst = if to.dst == Mac::BROADCAST { Ipv4Addr::BROADCAST } else { GUEST.v4() };
     udp(to, CLIENT.v4().into(), dst.into(), (67, 68), &message)

@@ -131,3 +131,21 @@ fn an_answer_on_its_way_to_the_guest_when_it_fell_asleep_counts() {
     assert_eq!(requests(s.at_ms(60_000)), [] as [u32; 0], "its times are known");
     assert_eq!(requests(s.at_ms(HOUR_MS / 2)).len(), 1);
 }
+
+#[test]
+fn new_options_are_told_once_an_epoch_and_wake_nobody() {
+    let mut s = asleep_with_leases();
+    for n in 1..4_u8 {
+        let asked = requests(s.at_ms(u64::from(n) * HOUR_MS / 2));
+        // Another time server each time.
+        let answer = dhcp_answer_with(TO_GUEST, kind::ACK, asked[0], &[42, 4, 192, 0, 2, n]);
+        assert_eq!(s.verdict(&answer), Some(Verdict::Absorb));
+        let address = GUEST.v4().into();
+        let expected =
+            Notice::LeaseChanged { nic: GUEST.nic(), epoch: surrogate::guest::identity::Epoch(1), address };
+        assert_eq!(s.notices(), if n == 1 { vec![expected] } else { vec![] });
+        if let Some(other) = asked.get(1) {
+            s.receive(&dhcp6_answer(*other, 3600));
+        }
+    }
+}

@@ -228,6 +228,32 @@ fn an_acknowledgement_counts_from_when_it_was_asked_for() {
 }
 
 #[test]
+fn other_options_than_before_are_told_once_and_other_times_are_not() {
+    let named = |xid, seconds: u32, name: u8| {
+        from_server(
+            SERVER,
+            kind::ACK,
+            xid,
+            GUEST_V4,
+            &[&lease(seconds)[..], &[6, 4, 192, 0, 2, name]].concat(),
+        )
+    };
+    let mut world = World::new();
+    world.asks(kind::REQUEST, 77, NONE);
+    world.is_told(&named(77, HOUR, 53));
+    let mut world = world.sleep();
+    let first = world.request();
+    world.hear(&named(first.xid, 7200, 53));
+    let second = world.request();
+    world.hear(&named(second.xid, HOUR, 54));
+    assert_eq!(world.alarm(), Alarm::Changed(GUEST_V4.into()));
+    let third = world.request();
+    assert!(about(second.at, third.at, 1800), "it goes on as ever");
+    world.hear(&named(third.xid, HOUR, 54));
+    world.request();
+}
+
+#[test]
 fn a_server_says_when_to_ask() {
     let mut world = World::new();
     world.asks(kind::REQUEST, 77, NONE);
