@@ -39,9 +39,9 @@ demo: setup ## watch a guest sleep and wake; VM=1 for a real virtual machine
 	$(if $(VM),@tests/lab/build-guest)
 	@trap 'target/debug/lab clean' EXIT; target/debug/lab demo $(if $(VM),--vm)
 
-bench: setup ## measure path, engine and wake with a release daemon; under two minutes once built
+bench: setup ## measure path, engine, wake and observed guests with a release daemon; about two minutes once built
 	$(CARGO) build --locked --release -p surrogate
-	$(CARGO) bench --locked -p surrogate-house --bench path --bench engine --bench wake
+	$(CARGO) bench --locked -p surrogate-house --bench path --bench engine --bench wake --bench observe
 
 lint: setup ## rustfmt and clippy
 	$(CARGO) fmt --all --check

@@ -1,6 +1,8 @@
 //! What is attached to a guest's own port: one packet socket while its connections may be taken into custody,
 //! and nothing at all where they may not.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use surrogate_house::clients::curl;
@@ -88,6 +90,27 @@ fn with_custody_on_one_socket_is_attached_and_nothing_else_and_it_goes_with_the_
     assert_eq!(metrics.value("surrogate_observed_drops_total", &[("bridge", "br0")]), Some(0.0));
     lab.daemon.kill();
     assert_eq!(sockets_by_number(&lab.network.hypervisor, &number), 0);
+}
+
+#[test]
+fn while_a_guest_is_idle_each_segment_of_its_connections_is_seen() {
+    // It is always idle, and never for long enough.
+    let lab = lab("idle_after = \"4s\"\nmin_awake = \"1h\"\nidle_cpu = 100\nidle_packets = 1000000");
+    let echo = (lab.guest().v4, 7);
+    let mut stream = lab.network.c1.enter(|| TcpStream::connect(echo).unwrap());
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let observed = || {
+        let labels = [("guest", "web1"), ("nic", "0")];
+        lab.daemon.metrics().value("surrogate_frames_observed_total", &labels).unwrap_or_default()
+    };
+    until("it to be observed closely", PATIENCE, || {
+        let before = observed();
+        for _ in 0..10 {
+            stream.write_all(b"?").unwrap();
+            stream.read_exact(&mut [0]).unwrap();
+        }
+        observed() >= before + 20.0 // what came and what went
+    });
 }
 
 #[test]
