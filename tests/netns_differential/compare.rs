@@ -37,6 +37,7 @@ const ROWS: &[(&str, Allows)] = &[
     ("icmp-other", OnlyAwake(is_timestamp)),
     ("ip-options", Part(clear_ip_options)),
     ("ip6-padding", OnlyAsleep(is_echo_reply)),
+    ("membership-sources", Part(clear_sources)),
     ("na-option", Part(clear_na_option)),
     ("no-peer", OnlyAwake(is_answer)),
     ("parameter-problem", OnlyAwake(is_problem)),
@@ -152,9 +153,27 @@ fn plain_message(
         return;
     }
     replace_checksum(bytes, at + checksum, right);
+    if matches!((protocol, bytes[at]), (2, 0x22) | (58, 143)) {
+        sort_records(&mut bytes[at..], if protocol == 2 { 4 } else { 16 });
+    }
     if protocol == 6 {
         plain_segment(&mut bytes[at..], on);
     }
+}
+
+/// The order of a report's records says nothing.
+fn sort_records(report: &mut [u8], address: usize) {
+    let mut rest = &report[8..];
+    let mut records = Vec::new();
+    while rest.len() >= 4 + address {
+        let length = 4 + address + usize::from(word(rest, 2)) * address + usize::from(rest[1]) * 4;
+        let (record, others) = rest.split_at(length.min(rest.len()));
+        records.push(record.to_vec());
+        rest = others;
+    }
+    records.sort();
+    let sorted = [records.concat(), rest.to_vec()].concat();
+    report[8..].copy_from_slice(&sorted);
 }
 
 /// Numbers from where the connection was when it came to rest, or from the guest's own first one.
@@ -215,6 +234,21 @@ fn clear_quote(one: &mut Vec<u8>, other: &mut Vec<u8>) {
             frame[16..18].copy_from_slice(&(length as u16 - 14).to_be_bytes());
         }
     }
+}
+
+/// Of a report with one record, its type and sources.
+fn clear_sources(mut bytes: Vec<u8>) -> Vec<u8> {
+    let (report, address) = match word(&bytes, 12) {
+        0x0800 => (14 + 24, 4),
+        _ => (14 + 48, 16),
+    };
+    if matches!(bytes.get(report), Some(0x22 | 143)) && word(&bytes, report + 6) == 1 {
+        bytes[report + 8] = 0;
+        bytes[report + 10..report + 12].fill(0);
+        bytes.truncate(report + 12 + address);
+        bytes[16..20].fill(0);
+    }
+    bytes
 }
 
 fn clear_flow_label(mut bytes: Vec<u8>) -> Vec<u8> {
