@@ -23,6 +23,8 @@ use crate::hosts::{
     neighbours,
 };
 
+/// The guest wakes in this time, or not at all.
+const WAKE: Duration = Duration::from_secs(5);
 /// For what must come.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -141,7 +143,7 @@ impl Stage {
         }
         if case.asleep == Asleep::Wakes {
             // The frame is held; the guest wakes as soon as the daemon hears of it.
-            let deadline = Deadline::after(PATIENCE);
+            let deadline = Deadline::after(WAKE);
             while ask::status(daemon)["state"] == "asleep" && !deadline.passed() {
                 pause(Duration::from_millis(1));
             }
