@@ -24,6 +24,7 @@ pub mod dhcp;
 pub mod events;
 pub mod lab;
 pub mod machine;
+pub mod names;
 pub mod namespace;
 pub mod netns_guest;
 pub mod network;
