@@ -217,6 +217,7 @@ impl Engine {
         let verdict = match heard {
             Heard::Noted => Verdict::Absorb,
             Heard::Owed(by) => Verdict::Answer(by),
+            Heard::TooMany => Verdict::Drop(DropReason::RateLimited),
             Heard::Wake(reason) => self.keep(now, place, reach, view, Some(reason)),
             Heard::NotMine => self.judge(now, place, reach, view, ours)?,
         };

@@ -226,6 +226,7 @@ impl Engine {
             Heard::NotMine => {}
             Heard::Noted => return Verdict::Absorb,
             Heard::Owed(by) => return Verdict::Answer(by),
+            Heard::TooMany => return Verdict::Hold,
             Heard::Wake(reason) => return self.ask_wake(place, reason),
         }
         let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut) else {

@@ -40,6 +40,7 @@ const ASKERS: usize = 4;
 pub struct Llmnr {
     names: Vec<Name>,
     owed: Vec<Owed>,
+    limited: u64,
 }
 
 /// A name of one label, in wire form.
@@ -120,11 +121,12 @@ impl Llmnr {
             return if runs && !message.is_response() { quiet } else { Heard::NotMine };
         }
         match self.owed_for(now, identity, datagram.asker, &message) {
-            Some(owed) if self.owed.len() < ASKERS.min(self.owed.capacity()) => {
+            Some(_) if self.owed.len() >= ASKERS.min(self.owed.capacity()) => Heard::TooMany,
+            Some(owed) => {
                 self.owed.push(owed);
                 Heard::Owed(Answered::Llmnr)
             }
-            _ => quiet,
+            None => quiet,
         }
     }
 
@@ -197,11 +199,18 @@ impl Llmnr {
         restored
     }
 
+    /// How often a limit kept something from being remembered.
+    #[must_use]
+    pub const fn limited(&self) -> u64 {
+        self.limited
+    }
+
     fn keep(&mut self, name: Name) {
         if self.names.len() >= NAMES {
             let heard = self.names.iter().enumerate().filter_map(|(at, name)| Some((name.heard?, at)));
             let Some((_, oldest)) = heard.min() else { return };
             self.names.remove(oldest);
+            self.limited += 1;
         }
         self.names.push(name);
     }

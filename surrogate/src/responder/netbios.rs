@@ -36,6 +36,7 @@ const RECURSION_AVAILABLE: u16 = 0x0080;
 pub struct Netbios {
     names: Vec<Known>,
     owed: Vec<Owed>,
+    limited: u64,
 }
 
 /// A name of the guest's.
@@ -155,7 +156,7 @@ impl Netbios {
             _ => return quiet,
         };
         if self.owed.len() >= ASKERS.min(self.owed.capacity()) {
-            return quiet;
+            return Heard::TooMany;
         }
         self.owed.push(Owed { due: now, asker: datagram.asker, id: read.id, name: read.name, what });
         Heard::Owed(Answered::Netbios)
@@ -225,6 +226,12 @@ impl Netbios {
         restored
     }
 
+    /// How often a limit kept something from being remembered.
+    #[must_use]
+    pub const fn limited(&self) -> u64 {
+        self.limited
+    }
+
     fn keep(&mut self, name: Name, flags: u16, heard: Option<Instant>) {
         // Nobody's name: it asks for all.
         if name == Name::WILDCARD {
@@ -239,6 +246,7 @@ impl Netbios {
             let learned = self.names.iter().enumerate().filter_map(|(at, known)| Some((known.heard?, at)));
             let Some((_, oldest)) = learned.min() else { return };
             self.names.remove(oldest);
+            self.limited += 1;
         }
         self.names.push(Known { name, flags, heard });
     }

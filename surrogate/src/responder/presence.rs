@@ -33,6 +33,8 @@ pub enum Heard {
     Noted,
     /// An answer is owed and will be spoken: at once, or after a delay.
     Owed(Answered),
+    /// An answer would be owed, but as many as there is room for wait already.
+    TooMany,
     /// Only the guest can decide: the frame is held and wakes it.
     Wake(WakeReason),
 }
@@ -183,7 +185,8 @@ impl Presence {
     /// How often a limit kept something from being remembered.
     #[must_use]
     pub fn limited(&self) -> u64 {
-        self.igmp.limited().wrapping_add(self.mld.limited())
+        let names = [self.mdns.limited(), self.llmnr.limited(), self.netbios.limited()];
+        names.into_iter().chain([self.igmp.limited(), self.mld.limited()]).fold(0, u64::wrapping_add)
     }
 
     /// Whether a packet may be one of a presence protocol at all: most are not.

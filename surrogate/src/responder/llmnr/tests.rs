@@ -208,6 +208,7 @@ fn names_are_limited_and_survive() {
     link.sleep();
     let learned = link.llmnr.learned(Instant::ZERO);
     assert_eq!((learned.names.len(), link.llmnr.names.len()), (NAMES - 1, NAMES), "and the declared one");
+    assert_eq!(link.llmnr.limited(), 13);
     assert_eq!(Llmnr::restore(&learned, Instant::ZERO, Duration::ZERO).learned(Instant::ZERO), learned);
     let forged = LlmnrLearned { names: vec![vec![3, b'a'], wire("two.labels"), vec![0], vec![0xc0, 0]] };
     assert!(Llmnr::restore(&forged, Instant::ZERO, Duration::ZERO).learned(Instant::ZERO).names.is_empty());
@@ -224,7 +225,7 @@ fn nobody_is_sent_more_than_three_times_what_he_sent_and_the_queue_is_limited() 
     for _ in 0..ASKERS {
         assert_eq!(link.hear(&asked), Heard::Owed(Answered::Llmnr));
     }
-    assert_eq!(link.hear(&asked), Heard::Noted, "he asks again");
+    assert_eq!(link.hear(&asked), Heard::TooMany, "he asks again");
     for said in link.said() {
         let (_, packet) = read(&said);
         let Packet::Ipv4(ip, _) = packet else { panic!("{packet:?}") };

@@ -1,23 +1,19 @@
 //! What an awake guest says of itself: the records of its announcements and answers.
 //!
-//! Only what it sends from port 5353 to port 5353 counts: an answer to a resolver that knows nothing of
+//! The caller has seen that it went from port 5353 to port 5353: an answer to a resolver that knows nothing of
 //! multicast has other times and marks (RFC 6762 6.7). A probe claims nothing yet.
 
 use surrogate_wire::dns::{IN, MAX_NAME, Message, Record, Section, target_offset};
 use surrogate_wire::{Packet, Transport};
 
-use super::PORT;
 use super::store::{self, FLUSH, Family, Store};
 use crate::time::Instant;
 
-/// Takes note of a response of the guest's.
+/// Takes note of a response of the guest's, if it is one.
 pub(super) fn learn(store: &mut Store, now: Instant, packet: &Packet<'_>) {
     let (Some(Transport::Udp(udp)), Some((_, dst))) = (packet.transport(), packet.addresses()) else {
         return;
     };
-    if (udp.src_port, udp.dst_port) != (PORT, PORT) {
-        return;
-    }
     let Ok(message) = Message::parse(udp.payload) else { return };
     if !message.is_response() || message.opcode() != 0 || message.rcode() != 0 {
         return;
@@ -44,8 +40,7 @@ pub(super) fn learn(store: &mut Store, now: Instant, packet: &Packet<'_>) {
         };
         if record.ttl == 0 {
             // "a TTL of zero": it is taken back (RFC 6762 10.1).
-            let taken = store.take_out(|old| old.heard.is_some() && old.is(name, record.kind, data));
-            store.counters.taken_back += taken as u64;
+            store.take_out(|old| old.heard.is_some() && old.is(name, record.kind, data));
             continue;
         }
         let said_now = store::Record::new(name, record.kind, record.flush, record.ttl, data);
@@ -58,9 +53,7 @@ pub(super) fn learn(store: &mut Store, now: Instant, packet: &Packet<'_>) {
     // "asserting that all other records of that name, type and class are no longer valid" (10.2).
     for record in said_by(&message).filter(|record| record.flush) {
         let outdated = |old: &store::Record| old.heard.is_some_and(|heard| heard + FLUSH < now);
-        let gone =
-            store.take_out(|old| old.kind == record.kind && outdated(old) && record.name.is(&old.name));
-        store.counters.taken_back += gone as u64;
+        store.take_out(|old| old.kind == record.kind && outdated(old) && record.name.is(&old.name));
     }
 }
 

@@ -32,7 +32,7 @@ use surrogate_wire::{Frame, FrameBuf, Packet, Transport};
 
 use askers::{Asked, Askers, Legacy};
 use question::Answers;
-pub use store::{BYTES, LearnedRecord, RECORDS, StoreCounters};
+pub use store::{BYTES, LearnedRecord, RECORDS};
 use store::{Family, Set, Store};
 
 use super::datagram::{self, Datagram, Way};
@@ -68,7 +68,8 @@ pub struct MdnsLearned {
 impl Mdns {
     /// Takes note of what the guest says of itself.
     pub fn learn(&mut self, now: Instant, from_guest: bool, _: &Frame<'_>, packet: &Packet<'_>) {
-        if from_guest {
+        let ports = packet.transport().and_then(Transport::ports);
+        if from_guest && ports == Some((PORT, PORT)) {
             // Places change, and an awake guest answers for itself.
             self.forget_owed();
             learn::learn(&mut self.store, now, packet);
@@ -154,10 +155,10 @@ impl Mdns {
         Self { store: Store::restored(&learned.records, now - ago), ..Self::default() }
     }
 
-    /// What became of records that were heard.
+    /// How often a limit kept something from being remembered.
     #[must_use]
-    pub const fn counters(&self) -> StoreCounters {
-        self.store.counters
+    pub const fn limited(&self) -> u64 {
+        self.store.limited
     }
 
     fn hear_query(
@@ -233,7 +234,7 @@ impl Mdns {
             if self.askers.add(asked) {
                 to_all = to_all.without(at_due);
             } else if legacy {
-                return None;
+                return Some(Heard::TooMany);
             } else {
                 to_all = to_all.and(alone);
             }

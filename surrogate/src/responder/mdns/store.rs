@@ -210,25 +210,13 @@ const fn has_hidden_names(kind: u16) -> bool {
     matches!(kind, 3 | 4 | 6..=9 | 14 | 17 | 18 | 21 | 24 | 26 | 30 | 36)
 }
 
-/// What happened to the store.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StoreCounters {
-    /// Records heard for the first time.
-    pub learned: u64,
-    /// Records that the guest took back.
-    pub taken_back: u64,
-    /// Records that went because newer ones needed their place.
-    pub evicted: u64,
-    /// Records that could not be kept: too long, damaged, or of a type that has to be left alone.
-    pub refused: u64,
-}
-
 /// See the [module](self).
 #[derive(Clone, Debug, Default)]
 pub(super) struct Store {
     records: Vec<Record>,
     bytes: usize,
-    pub(super) counters: StoreCounters,
+    /// Records that went, or were not kept, because there was no place, or because they cannot be.
+    pub(super) limited: u64,
 }
 
 impl Store {
@@ -283,33 +271,30 @@ impl Store {
             return;
         }
         if !new.is_sound() {
-            self.counters.refused += 1;
+            self.limited += 1;
             return;
         }
         while self.records.len() >= RECORDS || self.bytes + new.len() > BYTES {
             if !self.evict() {
-                self.counters.refused += 1;
+                self.limited += 1;
                 return;
             }
         }
         self.bytes += new.len();
-        self.counters.learned += u64::from(new.heard.is_some());
         self.records.push(new);
     }
 
     /// Takes those out that `go`.
-    pub(super) fn take_out(&mut self, go: impl Fn(&Record) -> bool) -> usize {
-        let before = self.records.len();
+    pub(super) fn take_out(&mut self, go: impl Fn(&Record) -> bool) {
         self.records.retain(|record| !go(record));
         self.bytes = self.records.iter().map(Record::len).sum();
-        before - self.records.len()
     }
 
     fn evict(&mut self) -> bool {
         let learned = self.iter().filter_map(|(at, record)| Some((record.heard?, at)));
         let Some((_, oldest)) = learned.min() else { return false };
         self.bytes -= self.records.remove(oldest).len();
-        self.counters.evicted += 1;
+        self.limited += 1;
         true
     }
 
@@ -372,7 +357,7 @@ mod tests {
         for n in 0..RECORDS as u64 {
             store.keep(record(&format!("n{n}"), n));
         }
-        assert_eq!((store.records.len(), store.counters.evicted), (RECORDS, 1));
+        assert_eq!((store.records.len(), store.limited), (RECORDS, 1));
         assert!(store.records.iter().all(|record| record.name[..] != *b"\x02n0\0"));
         assert!(store.records.iter().any(|record| record.heard.is_none()));
     }
@@ -397,7 +382,7 @@ mod tests {
             store.keep(Record { heard: None, ..record(&format!("n{n}"), n) });
         }
         store.keep(record("one-more", 99));
-        assert_eq!((store.records.len(), store.counters.refused, store.counters.learned), (RECORDS, 1, 0));
+        assert_eq!((store.records.len(), store.limited), (RECORDS, 1));
     }
 
     #[test]
@@ -415,7 +400,7 @@ mod tests {
         ] {
             let mut store = Store::default();
             store.keep(Record::new(name, kind, true, 120, data));
-            assert_eq!((store.is_empty(), store.counters.refused), (true, 1), "type {kind}");
+            assert_eq!((store.is_empty(), store.limited), (true, 1), "type {kind}");
         }
         let mut store = Store::default();
         store.keep(Record::new(b"\x01a", kind::TXT, true, 120, &[0]));

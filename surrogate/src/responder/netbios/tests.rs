@@ -154,6 +154,7 @@ fn nobody_is_sent_more_than_three_times_what_he_sent() {
     }
     link.sleep();
     assert_eq!(link.netbios.names.len(), NAMES);
+    assert_eq!(link.netbios.limited(), 40 - NAMES as u64 + 3);
     let asked = from_peer(GUEST_V4, 50_000, &query(Name::WILDCARD, NBSTAT, 0));
     let said = link.ask(&asked);
     let told = surrogate_wire::Netbios::parse(&said).unwrap().status().count();
@@ -250,7 +251,7 @@ fn the_queue_is_limited_and_an_awake_guest_speaks_for_itself() {
     for _ in 0..ASKERS {
         assert_eq!(link.hear(&asked), Heard::Owed(Answered::Netbios));
     }
-    assert_eq!(link.hear(&asked), Heard::Noted, "he asks again");
+    assert_eq!(link.hear(&asked), Heard::TooMany, "he asks again");
     link.netbios.wake();
     assert_eq!(link.netbios.due(), None);
 }
