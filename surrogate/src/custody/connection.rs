@@ -86,6 +86,8 @@ pub(super) struct Connection {
     pub(super) peer_fin: Option<Seq>,
     /// When the guest spoke last.
     pub(super) heard_at: Instant,
+    /// How often it has repeated its SYN or SYN-ACK.
+    pub(super) repeats: u8,
     /// When it last sent something that has to be acknowledged.
     pub(super) sent_at: Option<Instant>,
     /// When it was asked for its state before it falls asleep.
@@ -142,6 +144,7 @@ impl Connection {
             guest_fin: None,
             peer_fin: None,
             heard_at: now,
+            repeats: 0,
             sent_at: None,
             asked_at: None,
             exact: false,
@@ -155,6 +158,13 @@ impl Connection {
     /// Whether its state can be answered for: the handshake is over, and nobody signs its segments.
     pub(super) fn is_answerable(&self) -> bool {
         self.phase == Phase::Established && !self.signed
+    }
+
+    /// Whether its handshake is still under way. Its end may be missed, but not that the guest waits for it: it
+    /// repeats its SYN or SYN-ACK after a second, then two, four and so on (RFC 6298 5.5, 5.7), and these are seen.
+    pub(super) fn is_in_handshake(&self, now: Instant) -> bool {
+        let next = Duration::from_secs(1 << self.repeats.min(7)) + MARGIN;
+        self.phase != Phase::Established && self.silent_for(now) < next
     }
 
     /// Whether it is over, or never came to be: the place in the table may go to another.
@@ -212,3 +222,6 @@ impl Connection {
         now.since(self.heard_at)
     }
 }
+
+/// A repetition may come so much later than it is due.
+const MARGIN: Duration = Duration::from_secs(1);

@@ -56,7 +56,11 @@ impl Custody {
                 .is_some_and(|there| there.phase != Phase::Established && there.snd_nxt == segment.end());
             let request = self.requests.take(&tuple);
             if repeated {
-                self.table.get_mut(&tuple)
+                let there = self.table.get_mut(&tuple);
+                there.map(|there| {
+                    there.repeats = there.repeats.saturating_add(1);
+                    there
+                })
             } else {
                 let connection = handshake(now, frame, segment, request);
                 self.enter(now, connection)

@@ -35,6 +35,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 use surrogate_wire::{Frame, Packet};
 
+use connection::Phase;
 pub use connection::Tuple;
 pub use learned::CustodyLearned;
 pub use represent::Unrepresentable;
@@ -162,6 +163,7 @@ impl Custody {
             return;
         }
         self.soliciting = None;
+        self.end_handshakes(now);
         for connection in self.table.iter_mut() {
             connection.exact = connection.has_confirmed();
             connection.noted = None;
@@ -170,6 +172,22 @@ impl Custody {
         self.table.reserve(INFERRED, self.policy.connections.get());
         self.suspects.begin();
         self.set_turns(now, rng);
+    }
+
+    /// Those to the guest whose end was missed are connections; of the guest's own nothing is known then but that
+    /// they were tried, and what is under way is the guest's to go on with.
+    fn end_handshakes(&mut self, now: Instant) {
+        let mut at = 0;
+        while let Some(connection) = self.table.at_mut(at) {
+            if connection.phase == Phase::SynReceived && !connection.is_in_handshake(now) {
+                connection.phase = Phase::Established;
+            }
+            if connection.phase == Phase::Established {
+                at += 1;
+            } else {
+                self.table.remove_at(at);
+            }
+        }
     }
 
     /// The guest speaks for itself: nothing is due any more, what was learned stays and is exact no longer.

@@ -8,6 +8,10 @@
 //! The answer, `SEQ=SND.NXT ACK=RCV.NXT` with window and TSval, is what we must know. It goes to the real peer,
 //! to whom it is one repeated acknowledgement.
 //!
+//! Of a handshake of the guest's own whose end was missed RN is unknown: then SEQ is any number. One in 2^32 divided by
+//! the window would fall into it, and do nothing, as what it acknowledges is the SYN. A guest that
+//! answers has the connection.
+//!
 //! It can do no harm: RN comes from the guest's own segment, so RN-1 cannot be in the window, whatever was missed
 //! since; there is no data and no control bit; ACK repeats what the peer itself has acknowledged, and TSval
 //! the TS.Recent that the guest itself repeated (an older one would be answered all the same, RFC 7323 5.3 R1). A
@@ -48,7 +52,8 @@ impl Custody {
         let mut at = self.soliciting?;
         while let Some(connection) = self.table.at_mut(at) {
             at += 1;
-            if !connection.is_answerable() || !identity.holds(connection.tuple.guest) {
+            if connection.signed || connection.is_in_handshake(now) || !identity.holds(connection.tuple.guest)
+            {
                 continue;
             }
             if question(connection, identity).write(out).is_some() {
@@ -162,6 +167,35 @@ mod tests {
         world.solicit();
         world.guest_sends(&seg(SN, 0).flags(RST));
         assert_eq!(world.custody.counters().connections, 0);
+    }
+
+    #[test]
+    fn a_handshake_whose_end_was_missed_is_known_from_the_answer() {
+        // To the guest, and of the guest's own.
+        for syn in [seg(SN - 1, RN).flags(SYN_ACK), seg(SN - 1, 0).flags(crate::custody::testing::SYN)] {
+            let mut world = World::new();
+            world.guest_sends(&syn);
+            assert_eq!(world.solicit().len(), 0, "it may be under way");
+            world.after(Duration::from_secs(3));
+            assert_eq!(world.solicit().len(), 1);
+            world.guest_sends(&seg(SN, RN).window(W));
+            world.custody.sleep(world.now, &mut world.rng);
+            assert_eq!(world.custody.counters().unconfirmed, 0);
+            let (kind, said) = world.answer(&seg(RN.wrapping_sub(1), SN)).unwrap();
+            assert_eq!((kind, said.seq, said.ack, said.window), (Kind::KeepAlive, SN, RN, W));
+        }
+    }
+
+    #[test]
+    fn without_an_answer_a_handshake_of_the_guests_own_is_as_if_it_had_not_been_seen() {
+        let mut world = World::new();
+        world.guest_sends(&seg(SN - 1, 0).flags(crate::custody::testing::SYN));
+        world.guest_sends(&seg(SN - 1, RN).flags(SYN_ACK).port(2));
+        world.after(Duration::from_secs(3));
+        world.custody.sleep(world.now, &mut world.rng);
+        assert_eq!(world.judge(&seg(RN.wrapping_sub(1), SN)), Judgement::Hold, "a bare one of no connection");
+        let to_guest = seg(RN.wrapping_sub(1), SN).port(2);
+        assert_eq!(world.judge(&to_guest), Judgement::Answer(Kind::KeepAlive), "its SYN-ACK told RN and W");
     }
 
     #[test]
