@@ -94,6 +94,35 @@ fn without_declared_ports_any_syn_wakes_and_the_guest_itself_refuses() {
 }
 
 #[test]
+fn a_port_that_the_guest_refused_is_refused_while_it_sleeps_and_one_that_nobody_tried_wakes_it() {
+    let lab = Lab::new(1, "", "");
+    let guest = lab.guest();
+    let refused = |port: u16| {
+        let target = SocketAddr::new(guest.v4, port);
+        let refused = lab.network.c1.enter(|| TcpStream::connect_timeout(&target, PATIENCE));
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    };
+    let observed = || lab.daemon.status("web1")["nics"][0]["counters"]["observed"].as_u64().unwrap();
+    // The first refusal may come before the observer is there, and other frames are seen as well.
+    let mut before = observed();
+    until("the guest to be observed", PATIENCE, || {
+        before = observed();
+        (0..20).for_each(|_| refused(CLOSED));
+        observed() >= before + 20
+    });
+    lab.daemon.sleep("web1");
+    for _ in 0..3 {
+        refused(CLOSED);
+    }
+    assert!(guest.is_frozen());
+    let status = lab.daemon.status("web1");
+    assert_eq!(status["nics"][0]["counters"]["answered"]["tcp-reset"], 3, "{status}");
+    refused(CLOSED + 1);
+    until("the guest to be awake", PATIENCE, || lab.daemon.state("web1") == "awake");
+    lab.daemon.assert_conserved();
+}
+
+#[test]
 fn a_guest_on_an_isolated_port_is_not_put_to_sleep_and_the_reason_is_told() {
     let lab = Lab::one_guest();
     lab.network.hypervisor.bridge("link set dev web1 isolated on");

@@ -235,7 +235,7 @@ impl Engine {
         ours: bool,
     ) -> Option<Verdict> {
         let nic = self.nics.get(place as usize)?.as_ref()?;
-        let wanted = classify(&nic.identity, reach, view, self.limits.mtu);
+        let wanted = classify(&nic.identity, &nic.ports, reach, view, self.limits.mtu);
         match self.take_custody(now, place, reach, view, ours, wanted) {
             Custodial::NotMine => {}
             Custodial::Done(verdict) => return Some(verdict),

@@ -11,6 +11,7 @@ use surrogate_wire::{Fragments, Frame, FrameBuf, Ipv4, Ipv6, Packet, Received, T
 
 use super::Engine;
 use super::classify::{Decision, Reach, Responder, classify};
+use super::connections::Custodial;
 use super::contract::WakeReason;
 use super::dispatch::ENVELOPE;
 use super::hold::HeldFrame;
@@ -312,7 +313,13 @@ impl Engine {
             return Ok(Verdict::Absorb);
         };
         // However long: the answer may be cut up as well.
-        match classify(&nic.identity, Reach::Unicast, view, usize::MAX) {
+        let wanted = classify(&nic.identity, &nic.ports, Reach::Unicast, view, usize::MAX);
+        match self.take_custody(now, place, Reach::Unicast, view, false, wanted) {
+            Custodial::NotMine => {}
+            Custodial::Done(verdict) => return Ok(verdict),
+            Custodial::Keep { reason, .. } => return Err(Fate::Hold(reason)),
+        }
+        match wanted {
             Decision::Answer(by) => Ok(self.answer_long(now, place, by, view, id)),
             Decision::Drop(why) => Ok(Verdict::Drop(why)),
             Decision::Hold(reason) => Err(Fate::Hold(reason)),

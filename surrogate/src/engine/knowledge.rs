@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Engine, NicId};
 use crate::custody::{Custody, CustodyLearned};
+use crate::guest::ports::{Ports, PortsLearned};
 use crate::responder::presence;
 use crate::time::{Duration, Instant};
 
@@ -17,6 +18,8 @@ pub struct Knowledge {
     pub presence: presence::Learned,
     /// Its connections.
     pub connections: CustodyLearned,
+    /// Which ports are closed.
+    pub ports: PortsLearned,
 }
 
 impl Engine {
@@ -25,7 +28,8 @@ impl Engine {
     pub fn knowledge(&self, now: Instant, nic: NicId) -> Option<Knowledge> {
         let nic = self.by_id(nic)?;
         let connections = nic.custody.as_deref().map(Custody::learned).unwrap_or_default();
-        Some(Knowledge { presence: nic.presence.learned(now), connections })
+        let (presence, ports) = (nic.presence.learned(now), nic.ports.learned());
+        Some(Knowledge { presence, connections, ports })
     }
 
     /// Takes what was known of a NIC `ago` before `now`, unless it has learned or spoken since it was registered.
@@ -38,6 +42,7 @@ impl Engine {
                 **custody = Custody::restore(&knowledge.connections, nic.identity.traffic.connections, seed);
             }
             nic.presence.restore(&knowledge.presence, now, ago);
+            nic.ports = Ports::restore(&knowledge.ports, now);
             self.take_groups(id);
         }
     }

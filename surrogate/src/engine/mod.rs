@@ -181,6 +181,9 @@ impl Engine {
             nic.fresh = false;
             let changes = nic.presence.changes_of_groups();
             nic.presence.learn(now, from_guest, &parsed, &packet);
+            if from_guest {
+                nic.ports.learn(now, &nic.identity, &packet);
+            }
             if let Some(custody) = &mut nic.custody {
                 custody.learn(now, &nic.identity, from_guest, &parsed, &packet);
             }

@@ -139,6 +139,7 @@ impl Engine {
                 }
                 nic.fresh = false;
                 nic.presence.sleep(now, &mut self.rng, &nic.identity);
+                nic.ports.sleep(now);
                 nic.counters.unremembered = nic.presence.limited();
                 if let Some(custody) = &mut nic.custody {
                     custody.sleep(now, &mut self.rng);
@@ -152,6 +153,7 @@ impl Engine {
             }
             Mode::Replay { .. } => {
                 nic.wake();
+                nic.ports.wake(now);
                 nic.told.forget(Once::Drained);
                 let continues = matches!(before, Mode::Replay { .. });
                 nic.delivery.begin(now, continues);
@@ -162,7 +164,10 @@ impl Engine {
                     nic.counters.overtaken += u64::from(nic.delivery.released(nic.queue.frames()));
                 }
             }
-            Mode::Pass | Mode::Fence { .. } => nic.wake(),
+            Mode::Pass | Mode::Fence { .. } => {
+                nic.wake();
+                nic.ports.wake(now);
+            }
             // Silent for now; whether the guest runs is being asked.
             Mode::Hold { .. } => {}
         }
@@ -234,7 +239,7 @@ impl Engine {
         };
         let here = frame.tags.vid().unwrap_or(0) == nic.identity.vlan.unwrap_or(0);
         let reach = if held.flooded { Reach::Flooded } else { reach(here, frame.tags) };
-        let wanted = classify(&nic.identity, reach, view, self.limits.mtu);
+        let wanted = classify(&nic.identity, &nic.ports, reach, view, self.limits.mtu);
         match self.take_custody(now, place, reach, view, false, wanted) {
             Custodial::NotMine => {}
             Custodial::Done(verdict) => return verdict,

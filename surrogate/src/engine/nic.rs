@@ -11,6 +11,7 @@ use super::spoof::Spoof;
 use super::wake::Told;
 use crate::custody::Custody;
 use crate::guest::identity::{Epoch, InterfaceAddress, NicIdentity};
+use crate::guest::ports::Ports;
 use crate::responder::presence::Presence;
 use crate::time::{Duration, Instant};
 
@@ -29,6 +30,8 @@ pub(super) struct Nic {
     pub(super) spoof: Spoof,
     /// What it has learned and has to say of its own accord.
     pub(super) presence: Presence,
+    /// Which ports it has closed.
+    pub(super) ports: Ports,
     /// Nothing was learned yet, and it was not stood in for.
     pub(super) fresh: bool,
     /// Its connections, if it is to be observed.
@@ -68,6 +71,7 @@ impl Nic {
             told: Told::default(),
             spoof: Spoof::default(),
             presence: Presence::default(),
+            ports: Ports::default(),
             fresh: true,
             custody,
             soliciting: false,

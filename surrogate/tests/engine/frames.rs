@@ -277,6 +277,31 @@ pub(crate) fn syn(port: u16, seq: u32) -> Vec<u8> {
     segment((40_000, port), (seq, 0), TcpFlags::SYN, &[])
 }
 
+/// A segment of the guest's own, from `port` to the client.
+pub(crate) fn segment_of_guest(port: u16, seq: u32, flags: TcpFlags) -> Vec<u8> {
+    let (src, dst) = (GUEST.v4().into(), CLIENT.v4().into());
+    let head = [port.to_be_bytes(), 40_000_u16.to_be_bytes()].concat();
+    let segment = [&head, &seq.to_be_bytes()[..], &[0, 0, 0, 8, 0x50, flags.0, 0x10, 0, 0, 0, 0, 0]].concat();
+    ip(
+        between(CLIENT.mac(), GUEST.mac()),
+        src,
+        dst,
+        protocol::TCP,
+        &summed(src, dst, protocol::TCP, segment, 16),
+    )
+}
+
+/// What the guest says to a SYN to a port where nobody listens.
+pub(crate) fn refused_by_guest(port: u16) -> Vec<u8> {
+    segment_of_guest(port, 0, TcpFlags::RST | TcpFlags::ACK)
+}
+
+/// The same to a datagram.
+pub(crate) fn unreachable_by_guest(port: u16) -> Vec<u8> {
+    let rest = [&[0; 4], &datagram((40_000, port), b"anyone?")[14..]].concat();
+    icmp(between(CLIENT.mac(), GUEST.mac()), GUEST.v4().into(), CLIENT.v4().into(), 3, 3, &rest)
+}
+
 /// Makes the IPv4 header's checksum right again after a field was changed.
 pub(crate) fn mended(mut frame: Vec<u8>, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
     change(&mut frame[14..34]);

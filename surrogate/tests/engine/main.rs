@@ -9,6 +9,7 @@ mod connections;
 mod fragments;
 mod frames;
 mod groups;
+mod learned_ports;
 mod leases;
 mod named;
 mod names_learned;

@@ -99,6 +99,12 @@ impl Case {
         self
     }
 
+    /// The guest said this while it was awake.
+    fn having_said(mut self, said: Vec<u8>) -> Self {
+        self.said.push(said);
+        self
+    }
+
     /// The guest has a lease, and what comes answers our request for more time.
     fn leased(said: Vec<u8>, answering: fn(u32) -> Vec<u8>) -> Self {
         let mut case = Self::from(answering(0));
@@ -325,6 +331,7 @@ fn udp_rows() -> Vec<(&'static str, Case)> {
     let mut limited = closed();
     limited.limits.errors_per_second = 1;
     let dhcp6 = udp(TO_GUEST, v6(CLIENT), v6(GUEST), (547, 546), &[7]);
+    let listening = Case::from(datagram((40_000, 514), b"data"));
     vec![
         ("udp-listen", datagram((40_000, 514), b"data").into()),
         ("udp-undeclared", closed().undeclared()),
@@ -332,6 +339,8 @@ fn udp_rows() -> Vec<(&'static str, Case)> {
         ("udp-closed-reset-over-limit", limited.after(datagram((40_000, 9999), b"data"))),
         ("udp-closed-silent", closed().closed(ClosedPorts::Silent)),
         ("udp-closed-wake", closed().closed(ClosedPorts::Wake)),
+        ("udp-learned-closed", closed().undeclared().having_said(unreachable_by_guest(9999))),
+        ("udp-learned-closed-declared", listening.having_said(unreachable_by_guest(514))),
         ("udp-echo", datagram((40_000, 7), b"data").into()),
         ("udp-echo-undeclared", Case::from(datagram((40_000, 7), b"data")).undeclared()),
         ("udp-echo-loop", datagram((19, 7), b"data").into()),
@@ -367,6 +376,20 @@ fn tcp_rows() -> Vec<(&'static str, Case)> {
         ("tcp-syn-closed-reset", closed()),
         ("tcp-syn-closed-silent", closed().closed(ClosedPorts::Silent)),
         ("tcp-syn-closed-wake", closed().closed(ClosedPorts::Wake)),
+        ("tcp-syn-learned-closed", closed().undeclared().having_said(refused_by_guest(8080))),
+        (
+            "tcp-syn-learned-closed-silent",
+            closed().undeclared().closed(ClosedPorts::Silent).having_said(refused_by_guest(8080)),
+        ),
+        (
+            "tcp-syn-learned-closed-wake",
+            closed().undeclared().closed(ClosedPorts::Wake).having_said(refused_by_guest(8080)),
+        ),
+        ("tcp-syn-learned-both", {
+            let open = segment_of_guest(8080, 7, TcpFlags::SYN | TcpFlags::ACK);
+            closed().undeclared().having_said(refused_by_guest(8080)).having_said(open)
+        }),
+        ("tcp-syn-learned-closed-declared", Case::from(syn(80, 7)).having_said(refused_by_guest(80))),
         ("tcp-syn-repeated", Case::from(syn(80, 7)).after(syn(80, 7))),
         ("tcp-syn-again", Case::from(syn(80, 8)).after(syn(80, 7))),
         ("tcp-syn-ack", seg(TcpFlags::SYN | TcpFlags::ACK, &[]).into()),

@@ -1,7 +1,7 @@
 //! Which frames of a guest's port an observer takes, and how much of each.
 //!
 //! *Steady*, while the guest works: what tells of it and is rare, and a random one in [`SAMPLE`] of its other
-//! TCP segments. *Closely*, while it is idle: all of its TCP, both ways.
+//! TCP segments. *Closely*, while it is idle: all of its TCP, both ways, and all of its UDP.
 //!
 //! | from the guest | taken |
 //! |---|---|
@@ -10,6 +10,7 @@
 //! | IGMP, MLD; router and neighbour advertisements | whole |
 //! | port unreachable, ICMP and `ICMPv6` | whole |
 //! | UDP from or to a port of DHCP, DHCPv6, NetBIOS names, mDNS, LLMNR | whole |
+//! | other UDP | closely: whole |
 //! | ARP announcements and probes | whole |
 //!
 //! | to the guest, where that is looked at | taken |
@@ -87,7 +88,8 @@ fn from_guest(asm: &mut Assembler, at: u32, closely: bool) {
             asm.if_equal(port.into(), ends.whole);
         }
     }
-    asm.go(ends.none);
+    // From which of its ports it answers.
+    asm.go(if closely { ends.whole } else { ends.none });
 
     asm.place(icmp);
     asm.load_from_x(Size::Half, at);
