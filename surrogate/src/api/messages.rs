@@ -184,13 +184,14 @@ pub struct EventRecord {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::engine::{Answered, DropReason};
 
     #[test]
     fn counters_by_kind_have_names_outside() {
         let mut web1 = guest("web1", "asleep");
         let counters = &mut web1.nics[0].counters;
-        counters.answered[2] = 7;
-        counters.held_dropped[9] = 1;
+        counters.answered[Answered::Ndisc as usize] = 7;
+        counters.held_dropped[DropReason::Aged as usize] = 1;
         let json = serde_json::to_value(&web1).unwrap();
         let told = &json["nics"][0]["counters"];
         assert_eq!(told["answered"], serde_json::json!({ "ndisc": 7 }));
