@@ -6,7 +6,7 @@ export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH):/usr/sbin:/sbin
 CARGO := cargo
 STAGE := .ci/stage
 
-.PHONY: help setup build guest test test-unit test-netns test-vm differential demo bench lint docs wasm release-check deb clean-lab
+.PHONY: help setup build guest test test-unit test-netns test-vm fuzz differential demo bench lint docs wasm release-check deb clean-lab
 
 help: ## say what there is (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ test-vm: build guest ## the VM lab: real QEMU guests under a libvirt of its own
 
 differential: build ## awake and asleep compared, frame by frame; the table in target/differential/
 	.ci/tests differential
+
+fuzz: setup ## any bytes into each parser and the engine, 60 s each; TARGET=name for one
+	@fuzz/run $(TARGET)
 
 demo: setup ## watch a guest sleep and wake; VM=1 for a real virtual machine
 	@$(CARGO) build --locked -p surrogate -p surrogate-house

@@ -19,6 +19,7 @@ export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH:/usr/sbin:/sbin"
 needs() {
     cat <<'TABLE'
 cc                      gcc
+c++                     g++
 /usr/include/stdio.h    libc6-dev
 make                    make
 pkg-config              pkg-config
