@@ -121,7 +121,7 @@ fn states(registry: &mut Registry, guests: &[GuestStatus]) {
 
 fn frames(registry: &mut Registry, guests: &[GuestStatus]) {
     type Read = fn(&NicStatus) -> u64;
-    let plain: [(&str, &str, Read); 13] = [
+    let plain: [(&str, &str, Read); 14] = [
         ("concerned", "Frames that concerned the sleeper", |nic| nic.counters.concerned),
         ("absorbed", "Frames that needed no answer", |nic| nic.counters.absorbed),
         ("stubbed", "Frames given to a listener stub", |nic| nic.counters.stubbed),
@@ -136,9 +136,12 @@ fn frames(registry: &mut Registry, guests: &[GuestStatus]) {
         ("own_source", "Frames from the sleeper's own MAC", |nic| nic.counters.own_source),
         ("silencing", "Those that silenced us until the hypervisor was asked", |nic| nic.counters.silencing),
         ("observed", "Frames seen at the port of the awake guest", |nic| nic.counters.observed),
-        ("unremembered", "Times that a limit kept what the guest told from being remembered", |nic| {
-            nic.counters.unremembered
-        }),
+        (
+            "unremembered",
+            "Times that a limit kept what the guest or its routers told from being remembered",
+            |nic| nic.counters.unremembered,
+        ),
+        ("expired", "Addresses not answered for since their lifetime is over", |nic| nic.counters.expired),
     ];
     for (name, help, read) in plain {
         let family = Family::<Labels, Counter>::default();

@@ -249,6 +249,13 @@ impl Control {
                     format!("the DHCP server has new options for {address}; the guest asks for them itself");
                 self.events.record(Some(&guest.config.name), "lease-changed", detail);
             }
+            Notice::Expired { address, .. } => {
+                let detail = format!(
+                    "the lifetime of {address} is over, as routers told: not answered for until the guest has woken"
+                );
+                tracing::warn!(guest = guest.config.name, %address, "an address of a sleeper is over");
+                self.events.record(Some(&guest.config.name), "expired", detail);
+            }
             Notice::Spoofed { lies, frames, deaf, .. } => {
                 let name = &guest.config.name;
                 tracing::warn!(guest = name, lies, frames, "somebody sends frames with a sleeper's own MAC");

@@ -267,6 +267,16 @@ pub enum Notice {
         /// The address.
         address: core::net::IpAddr,
     },
+    /// An address of a sleeper ended: its valid lifetime is over, as routers told (RFC 4862 5.5.4). It is no longer
+    /// answered for until the guest has woken. Of several in one epoch only the first is told.
+    Expired {
+        /// Whose.
+        nic: NicId,
+        /// In which epoch.
+        epoch: Epoch,
+        /// The address.
+        address: core::net::IpAddr,
+    },
 }
 
 impl Notice {
@@ -282,7 +292,8 @@ impl Notice {
             | Self::GuestSpoke { nic, .. }
             | Self::Spoofed { nic, .. }
             | Self::Conflict { nic, .. }
-            | Self::LeaseChanged { nic, .. } => *nic,
+            | Self::LeaseChanged { nic, .. }
+            | Self::Expired { nic, .. } => *nic,
         }
     }
 }

@@ -59,8 +59,10 @@ pub struct Counters {
     pub spoken: [u64; Answered::KINDS],
     /// Frames seen at the NIC's own port while its guest was awake.
     pub observed: u64,
-    /// How often a limit kept something that the guest told from being remembered.
+    /// How often a limit kept something that the guest told, or its routers, from being remembered.
     pub unremembered: u64,
+    /// Addresses that are not answered for any more since their lifetime is over, as routers told.
+    pub expired: u64,
 }
 
 impl Counters {

@@ -56,6 +56,7 @@ impl Engine {
         if is_group(frame.dst) {
             let packet = Packet::parse(&frame, received.offload);
             let view = View::new(received, &frame, &packet);
+            self.hear_router(now, lan, view);
             self.flood(now, lan, view, None, &mut verdicts);
             return verdicts;
         }

@@ -135,6 +135,10 @@ impl Engine {
             self.review(now, place);
         }
         self.give_up_overdue(now, place);
+        let Some(nic) = self.nics.get(place as usize).and_then(Option::as_ref) else { return };
+        if nic.check_at.is_some_and(|at| at <= now) {
+            self.check_addresses(now, place);
+        }
         self.speak(now, place);
         self.ask(now, place);
         self.make_ready(place);
@@ -144,7 +148,7 @@ impl Engine {
         let retry_at = nic.delivery.retry_at(nic.mode);
         let spoke_at = nic.spoof.due_at().filter(|_| nic.mode == Mode::Answer);
         let parts_at = self.reassembly.due(&nic.parts);
-        for at in [old_at, retry_at, spoke_at, parts_at].into_iter().flatten() {
+        for at in [old_at, retry_at, spoke_at, parts_at, nic.check_at].into_iter().flatten() {
             self.timers.sooner(place, at);
         }
     }

@@ -13,6 +13,7 @@
 //!
 //! What each frame gets in each mode is written down, and tested row by row, in docs/packet-policy.md.
 
+mod addresses;
 mod arena;
 mod by_name;
 mod classify;
@@ -40,7 +41,7 @@ pub mod verdict;
 mod view;
 mod wake;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use core::hash::BuildHasher;
 use core::time::Duration;
@@ -52,8 +53,9 @@ use surrogate_wire::{Frame, Mac, Packet, Received};
 pub use verdict::{Answered, DropReason, Verdict, Verdicts};
 
 use crate::guest::identity::{NicId, PortId};
-use crate::guest::table::{Place, Table};
+use crate::guest::table::{Lan, Place, Table};
 use crate::hash::Seeded;
+use crate::responder::router::Advertised;
 use crate::rng::Rng;
 use crate::time::Instant;
 use due::Timers;
@@ -109,6 +111,8 @@ pub struct Engine {
     /// The caller's, while it has called; its place is taken by nobody's meanwhile.
     rng: Rng,
     foreign: u64,
+    /// What routers said, for each LAN of a NIC.
+    routers: HashMap<Lan, Advertised, Seeded>,
     hasher: Seeded,
     /// Where a held frame is put together.
     scratch: Box<[u8]>,
@@ -140,6 +144,7 @@ impl Engine {
             timers: Timers::default(),
             rng: Rng::seeded(0),
             foreign: 0,
+            routers: HashMap::with_hasher(Seeded::new(seeds.next_u64())),
             hasher: Seeded::new(seeds.next_u64()),
             scratch: vec![0; MAX_FRAME].into_boxed_slice(),
             ours: vec![0; limits.mtu + dispatch::ENVELOPE].into_boxed_slice(),
@@ -187,10 +192,20 @@ impl Engine {
             if let Some(custody) = &mut nic.custody {
                 custody.learn(now, &nic.identity, from_guest, &parsed, &packet);
             }
-            nic.counters.unremembered = nic.presence.limited();
             if nic.presence.changes_of_groups() != changes {
                 self.take_groups(id);
             }
+            self.count_unremembered(id);
+        }
+    }
+
+    /// What limits kept from being remembered, of its guest's words and of its LAN's routers'.
+    pub(super) fn count_unremembered(&mut self, id: NicId) {
+        let Some(nic) = self.by_id(id) else { return };
+        let of_routers = self.routers.get(&Lan::of(&nic.identity)).map_or(0, Advertised::unremembered);
+        let all = nic.presence.limited() + of_routers;
+        if let Some(nic) = self.by_id_mut(id) {
+            nic.counters.unremembered = all;
         }
     }
 

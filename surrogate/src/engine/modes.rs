@@ -19,7 +19,7 @@ use super::view::View;
 use super::wake::Once;
 use super::{Engine, NicId};
 use crate::guest::identity::{Epoch, NicIdentity};
-use crate::guest::table::Place;
+use crate::guest::table::{Lan, Place};
 use crate::responder::barrier;
 use crate::responder::presence::Heard;
 use crate::time::Instant;
@@ -70,6 +70,7 @@ impl Engine {
             None => *slot = Some(Nic::new(identity, seed)),
         }
         if let Some(nic) = slot {
+            self.routers.entry(Lan::of(&nic.identity)).or_default();
             self.table.insert(&nic.identity, place);
             if nic.stands() {
                 self.table.stand_in(&nic.identity, place);
@@ -118,6 +119,7 @@ impl Engine {
             self.give_back_addresses(place);
         }
         let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut) else { return };
+        nic.check_at = None;
         self.reassembly.end_all(&mut nic.parts);
         match mode {
             Mode::Pass => {
@@ -140,10 +142,12 @@ impl Engine {
                 nic.fresh = false;
                 nic.presence.sleep(now, &mut self.rng, &nic.identity);
                 nic.ports.sleep(now);
-                nic.counters.unremembered = nic.presence.limited();
                 if let Some(custody) = &mut nic.custody {
                     custody.sleep(now, &mut self.rng);
                 }
+                self.check_addresses(now, place);
+                self.count_unremembered(id);
+                let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut) else { return };
                 self.hold.review(&mut nic.queue);
                 if let Some(at) = nic.spoof.due_at() {
                     self.timers.sooner(place, at);

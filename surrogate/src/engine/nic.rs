@@ -48,6 +48,8 @@ pub(super) struct Nic {
     defended: Vec<Option<Instant>>,
     /// Addresses that are the sleeper's no longer, and not in its identity until it has woken.
     withdrawn: Vec<InterfaceAddress>,
+    /// When to look again whether an address is over.
+    pub(super) check_at: Option<Instant>,
 }
 
 /// RFC 5227 1.1.
@@ -79,6 +81,7 @@ impl Nic {
             ready: false,
             defended,
             withdrawn,
+            check_at: None,
         }
     }
 

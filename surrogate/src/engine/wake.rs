@@ -27,6 +27,8 @@ pub(super) enum Once {
     Drained,
     /// [`Notice::LeaseChanged`].
     LeaseChanged,
+    /// [`Notice::Expired`].
+    Expired,
 }
 
 impl Told {
@@ -76,7 +78,7 @@ impl Notices {
 }
 
 /// The kinds of [`Once`], and one each of the barrier, the mode, a lie and the end of a replay.
-const PER_NIC: usize = 10;
+const PER_NIC: usize = 11;
 
 #[cfg(test)]
 mod tests {

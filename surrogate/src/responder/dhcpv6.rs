@@ -168,6 +168,12 @@ impl Dhcpv6 {
         Heard::Noted
     }
 
+    /// Whether `address` is one of its leases.
+    #[must_use]
+    pub fn leases(&self, address: Ipv6Addr) -> bool {
+        self.bindings.iter().any(|binding| binding.address == address)
+    }
+
     /// When the next message, the last call or the end of a lease is due.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {

@@ -32,6 +32,7 @@ pub mod mld;
 pub mod ndisc;
 pub mod netbios;
 pub mod presence;
+pub mod router;
 pub mod tcp_reset;
 pub mod udp_echo;
 pub mod unreachable;

@@ -182,6 +182,12 @@ impl Presence {
         self.igmp.changes().wrapping_add(self.mld.changes())
     }
 
+    /// Whether `address` was leased, so that its lifetime is the lease's.
+    #[must_use]
+    pub fn leases(&self, address: IpAddr) -> bool {
+        matches!(address, IpAddr::V6(address) if self.dhcpv6.leases(address))
+    }
+
     /// How often a limit kept something from being remembered.
     #[must_use]
     pub fn limited(&self) -> u64 {

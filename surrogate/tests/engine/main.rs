@@ -11,6 +11,7 @@ mod frames;
 mod groups;
 mod learned_ports;
 mod leases;
+mod lifetimes;
 mod named;
 mod names_learned;
 mod own_frames;

@@ -29,6 +29,7 @@ pub mod mld;
 pub mod netbios;
 pub mod packet;
 pub mod received;
+pub mod router;
 pub mod tcp;
 pub mod tcp_options;
 #[cfg(test)]
