@@ -90,6 +90,18 @@ impl Custody {
         Some(assess(connection, &segment) == Assessment::Guests)
     }
 
+    /// Whether a segment that came while the guest settles can wait until it sleeps and its connections are known
+    /// for certain: it is judged then. An acknowledgement with nothing or one byte always can, as what is known of
+    /// its connection may be old; the byte of a keep-alive is not told from any other before.
+    #[must_use]
+    pub fn can_wait(&self, packet: &Packet<'_>) -> bool {
+        let Some(segment) = Segment::of(false, packet) else { return false };
+        match self.table.get(&segment.tuple) {
+            Some(connection) => segment.asks_little() || assess(connection, &segment) != Assessment::Guests,
+            None => segment.is_bare_ack(),
+        }
+    }
+
     fn may_answer(&mut self, now: Instant, rng: &mut Rng, position: usize, kind: Kind) -> bool {
         let Some(connection) = self.table.at_mut(position) else { return false };
         match kind {
@@ -394,6 +406,26 @@ mod tests {
             let bytes = world.frame(false, &segment);
             let (_, packet) = crate::custody::testing::read(&bytes);
             assert_eq!(world.custody.needs_the_guest(&packet), expected, "{segment:x?}");
+        }
+    }
+
+    #[test]
+    fn while_the_guest_settles_what_may_be_a_keep_alive_of_a_newer_state_waits() {
+        let world = World::connected();
+        for (segment, expected) in [
+            (keep_alive(), true),
+            (seg(RN.wrapping_add(699), SN + 500), true),
+            (seg(RN.wrapping_add(699), SN + 500).data(&[0]), true),
+            (seg(RN.wrapping_add(699), SN + 500).data(b"xy"), false),
+            (seg(RN, SN).data(b"xy"), false),
+            (seg(RN, SN).flags(FIN_ACK), false),
+            (seg(RN, SN).flags(URG_ACK).data(b"!"), false),
+            (keep_alive().port(1), true),
+            (keep_alive().port(1).data(&[0]), false),
+        ] {
+            let bytes = world.frame(false, &segment);
+            let (_, packet) = crate::custody::testing::read(&bytes);
+            assert_eq!(world.custody.can_wait(&packet), expected, "{segment:x?}");
         }
     }
 }

@@ -59,8 +59,13 @@ impl<'a> Segment<'a> {
 
     /// An acknowledgement and nothing else: no data, no SYN, FIN, RST or urgent data.
     pub(super) const fn is_bare_ack(&self) -> bool {
+        self.asks_little() && self.tcp.payload.is_empty()
+    }
+
+    /// An acknowledgement with at most one byte, as a keep-alive is.
+    pub(super) const fn asks_little(&self) -> bool {
         const OTHERS: u8 = TcpFlags::SYN.0 | TcpFlags::FIN.0 | TcpFlags::RST.0 | TcpFlags::URG.0;
-        self.has(TcpFlags::ACK) && self.tcp.flags.0 & OTHERS == 0 && self.tcp.payload.is_empty()
+        self.has(TcpFlags::ACK) && self.tcp.flags.0 & OTHERS == 0 && self.tcp.payload.len() <= 1
     }
 }
 

@@ -52,7 +52,7 @@ impl Engine {
         match nic.mode {
             Mode::Answer => {}
             // It is silent for now.
-            Mode::Fence { .. } | Mode::Hold { .. } if custody.needs_the_guest(packet) == Some(false) => {
+            Mode::Fence { .. } | Mode::Hold { .. } if custody.can_wait(packet) => {
                 return Custodial::Keep { reason: None, newest: false };
             }
             _ => return Custodial::NotMine,

@@ -162,7 +162,7 @@ fn a_keep_alive_while_the_guest_settles_is_answered_once_it_sleeps_and_aborts_no
     // What only the guest can take does abort.
     let mut s = connected();
     s.mode(1, FENCE).outputs();
-    assert_eq!(s.verdict(&from_peer(RN, SN, ACK, b"x")), Some(Verdict::HoldAndWake));
+    assert_eq!(s.verdict(&from_peer(RN, SN, ACK, b"xy")), Some(Verdict::HoldAndWake));
 }
 
 #[test]
