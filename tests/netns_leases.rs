@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use surrogate_house::clients::{arping, ping};
-use surrogate_house::dhcp::{Clients, Server};
+use surrogate_house::dhcp::{Clients, LEASE, Server};
 use surrogate_house::{Config, Daemon, Lab, NetnsGuest, Network, until};
 
 /// For what takes a server or the guest a moment, on a busy machine.
@@ -43,11 +43,26 @@ fn spoken(lab: &Lab, by: &str) -> u64 {
     lab.daemon.status("web1")["nics"][0]["counters"]["spoken"][by].as_u64().unwrap_or(0)
 }
 
-/// The server gives more time, `times` times, while the guest is frozen.
-fn renewed(lab: &Lab, server: &Server<'_>, address: IpAddr, times: usize) {
+/// Puts the guest to sleep, once the server would write down a later expiry than now. Returns the present one.
+fn sleep(lab: &Lab, server: &Server<'_>, address: IpAddr) -> u64 {
+    let expiry = server.expiry(address);
+    until("a second to pass", PATIENCE, || {
+        let now: u64 = lab.network.hypervisor.run("date", &["+%s"]).trim().parse().unwrap();
+        now + LEASE > expiry
+    });
+    lab.daemon.sleep("web1");
+    assert!(lab.guest().is_frozen());
+    expiry
+}
+
+/// The server gives more time than until `expiry`, `times` times, while the guest is frozen.
+fn renewed(lab: &Lab, server: &Server<'_>, address: IpAddr, mut expiry: u64, times: usize) {
     for _ in 0..times {
-        let before = server.expiry(address).expect("a lease");
-        until("the server to give more time", PATIENCE, || server.expiry(address) > Some(before));
+        let before = expiry;
+        until("the server to give more time", PATIENCE, || {
+            expiry = server.expiry(address);
+            expiry > before
+        });
     }
     assert!(lab.guest().is_frozen(), "{}", server.log());
     assert_eq!(lab.daemon.state("web1"), "asleep");
@@ -73,13 +88,12 @@ fn an_ipv4_lease_goes_on_while_its_guest_is_frozen() {
     let server = Server::start(&lab.network.c1);
     let clients = Clients::new();
     let (_, address) = clients.start_v4(&lab.guest().namespace, "web1");
-    let asked_with = server.line(address).expect("a lease");
-    lab.daemon.sleep("web1");
-    assert!(lab.guest().is_frozen());
+    let asked_with = server.line(address);
+    let expiry = sleep(&lab, &server, address);
 
-    renewed(&lab, &server, address, 2);
+    renewed(&lab, &server, address, expiry, 2);
     assert!(spoken(&lab, "dhcpv4") >= 2);
-    let renewed_with = server.line(address).expect("a lease");
+    let renewed_with = server.line(address);
     let without_expiry = |line: &str| line.split_once(' ').map(|(_, rest)| rest.to_owned());
     assert_eq!(
         without_expiry(&renewed_with),
@@ -129,14 +143,13 @@ fn an_ipv6_lease_goes_on_while_its_guest_is_frozen() {
     let mut lab = lab();
     let server = Server::start(&lab.network.c1);
     let (_clients, address) = confirmed(&mut lab.daemon, &lab.network, &lab.guests[0], &server);
-    let asked_with = server.line(address).expect("a lease");
-    lab.daemon.sleep("web1");
-    assert!(lab.guest().is_frozen());
+    let asked_with = server.line(address);
+    let expiry = sleep(&lab, &server, address);
 
-    renewed(&lab, &server, address, 1);
+    renewed(&lab, &server, address, expiry, 1);
     assert!(spoken(&lab, "dhcpv6") >= 1);
     assert!(server.log().contains("DHCPREBIND(eth0)"), "{}", server.log());
-    let renewed_with = server.line(address).expect("a lease");
+    let renewed_with = server.line(address);
     let without_expiry = |line: &str| line.split_once(' ').map(|(_, rest)| rest.to_owned());
     assert_eq!(without_expiry(&renewed_with), without_expiry(&asked_with), "the same client and association");
     let pings = ping(&lab.network.c2, address, 3, Duration::from_millis(100));

@@ -14,6 +14,9 @@ use crate::namespace::{Namespace, scratch};
 /// What a server or a client may take for one of its steps.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Seconds of a lease: the least that dnsmasq gives.
+pub const LEASE: u64 = 120;
+
 /// A dnsmasq that only gives leases, of the two minutes that it gives at least. If the test has failed, its log is
 /// shown.
 #[derive(Debug)]
@@ -45,17 +48,29 @@ impl<'n> Server<'n> {
 
     /// Until when a lease runs, in seconds since 1970, as the server has written it down.
     #[must_use]
-    pub fn expiry(&self, address: IpAddr) -> Option<u64> {
-        self.line(address)?.split(' ').next()?.parse().ok()
+    #[track_caller]
+    pub fn expiry(&self, address: IpAddr) -> u64 {
+        let line = self.line(address);
+        line.split(' ').next().and_then(|expiry| expiry.parse().ok()).expect("a line begins with the expiry")
     }
 
     /// What the server has written down of a lease: expiry, hardware address or association, address, name,
-    /// client identifier.
+    /// client identifier. It writes after it has answered, and all leases anew, so this may take a moment.
+    ///
+    /// # Panics
+    /// If it writes down none.
     #[must_use]
-    pub fn line(&self, address: IpAddr) -> Option<String> {
-        let text = fs::read_to_string(self.leases()).unwrap_or_default();
-        let of_address = |line: &&str| line.split(' ').nth(2) == Some(&address.to_string());
-        text.lines().find(of_address).map(str::to_owned)
+    #[track_caller]
+    pub fn line(&self, address: IpAddr) -> String {
+        let mut found = None;
+        until("a lease to be written down", PATIENCE, || {
+            let text = fs::read_to_string(self.leases()).unwrap_or_default();
+            let of_address = |line: &&str| line.split(' ').nth(2) == Some(&address.to_string());
+            let whole = |line: &&str| line.split(' ').count() == 5;
+            found = text.lines().filter(of_address).find(whole).map(str::to_owned);
+            found.is_some()
+        });
+        found.unwrap()
     }
 
     /// What it logged.
@@ -76,8 +91,8 @@ impl<'n> Server<'n> {
                 "--no-ping",
                 "--log-dhcp",
             ])
-            .arg(format!("--dhcp-range={v4},120"))
-            .arg(format!("--dhcp-range={v6},64,120"))
+            .arg(format!("--dhcp-range={v4},{LEASE}"))
+            .arg(format!("--dhcp-range={v6},64,{LEASE}"))
             .args(["--dhcp-option=option:T1,4", "--dhcp-option=option:T2,60"])
             .arg(format!("--dhcp-leasefile={}", self.leases().display()))
             .arg(format!("--log-facility={}", self.folder.path().join("log").display()));
