@@ -14,6 +14,7 @@ mod damage;
 mod dhcp;
 mod files;
 mod fragments;
+mod groups;
 mod hosts;
 mod mutate;
 mod names;

@@ -11,10 +11,11 @@ use smoltcp::wire::{
     Ipv6HopByHopHeader, Ipv6HopByHopRepr, Ipv6OptionRepr, Ipv6OptionRouterAlert, Ipv6Packet,
     MldAddressRecord, MldRepr,
 };
+use surrogate_wire::checksum::Sum;
 use surrogate_wire::emit::{Ethernet, Ipv4Header, Ipv6Header};
 use surrogate_wire::membership::{Generation, Message, Record, RecordKind, Reporter};
 use surrogate_wire::{
-    Frame, FrameBuf, Malformed, Offload, Packet, Received, Tags, Transport, igmp, mld, protocol,
+    Frame, FrameBuf, Malformed, Offload, Packet, Received, Tags, Transport, igmp, mld, protocol, router,
 };
 
 use crate::build::{DST, SRC, changed, changes};
@@ -152,6 +153,50 @@ proptest! {
         message[0] = match kind { 0x11 => 130, 0x22 => 143, _ => 131 };
         look_mld(&mld_frame(&message))?;
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn prefixes_in_what_a_router_may_send_are_inside_it_and_masked(
+        options in prop::collection::vec(option(), 0..6),
+        cut in 0usize..40,
+    ) {
+        let mut message = vec![134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0];
+        message.extend(options.concat());
+        message.truncate(message.len().saturating_sub(if cut < 20 { 0 } else { cut }).max(4));
+        let dst = surrogate_wire::icmpv6::ALL_NODES;
+        let sum = Sum::pseudo_v6(HOST_V6, dst, protocol::ICMPV6, message.len()).add(&message).finish();
+        message[2..4].copy_from_slice(&sum.to_be_bytes());
+        let to = Ethernet { dst: DST, src: SRC, tags: Tags::NONE };
+        let header =
+            Ipv6Header { src: HOST_V6, dst, traffic_class: 0, hop_limit: 255, protocol: protocol::ICMPV6 };
+        let bytes = written(|out| {
+            out.ipv6(&to, &header, message.len());
+            out.push(&message);
+        });
+        if let Ok(Packet::Ipv6(ip, Transport::Icmpv6(icmp))) = packet(&bytes)
+            && let Some(prefixes) = router::prefixes(&ip, &icmp)
+        {
+            let prefixes: Vec<_> = prefixes.collect();
+            prop_assert!(16 + prefixes.len() * 32 <= message.len());
+            for prefix in prefixes {
+                prop_assert!(prefix.len <= 128 && prefix.covers(prefix.prefix));
+            }
+        }
+    }
+}
+
+/// A prefix information option, mostly, or another one.
+fn option() -> impl Strategy<Value = Vec<u8>> {
+    let kind = prop_oneof![3 => Just(3u8), 1 => any::<u8>()];
+    let words = prop_oneof![4 => Just(4u8), 1 => 0u8..6];
+    (kind, words, any::<[u8; 30]>()).prop_map(|(kind, words, rest)| {
+        let mut option = [&[kind, words][..], &rest].concat();
+        option.resize(usize::from(words) * 8, 0);
+        option
+    })
 }
 
 fn group_v4() -> impl Strategy<Value = Ipv4Addr> {
