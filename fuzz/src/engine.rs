@@ -27,7 +27,8 @@ pub(crate) fn run(data: &[u8]) -> bool {
 /// More would only make each run longer.
 const MOST_STEPS: usize = 400;
 
-struct World {
+/// An engine, three guests and their driver.
+pub(crate) struct World {
     engine: Engine,
     rng: Rng,
     now: Instant,
@@ -46,7 +47,7 @@ struct Guest {
 
 impl World {
     /// Three guests that sleep.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let limits = Limits {
             held_bytes: 48 << 10,
             flooded_ring: 4,
@@ -109,8 +110,11 @@ impl World {
     fn receive(&mut self, input: &mut Input<'_>) {
         let (vlan, offload) = lan::beside(input);
         let bytes = self.frame(input);
+        self.handle(Received { bytes: &bytes, vlan, offload });
+    }
+
+    fn handle(&mut self, received: Received<'_>) {
         let before = self.counted();
-        let received = Received { bytes: &bytes, vlan, offload };
         let verdicts = self.engine.handle_frame(self.now, &mut self.rng, PORT, received);
         let mut nics: Vec<NicId> = verdicts.iter().map(|(nic, _)| nic).collect();
         nics.sort_unstable();
@@ -145,7 +149,48 @@ impl World {
         self.engine.handle_observed(self.now, guest.identity.nic, from_guest, received);
     }
 
-    fn wait(&mut self, time: Duration) {
+    /// A frame comes.
+    pub(crate) fn hear(&mut self, bytes: &[u8]) {
+        self.handle(Received::plain(bytes));
+        self.check();
+        self.perform();
+    }
+
+    /// The first guest is awake and an observer sees it send `bytes`, and get them.
+    pub(crate) fn learn(&mut self, bytes: &[u8]) {
+        let Some(Guest { identity, epoch, .. }) = self.guests.first() else { return };
+        let (nic, epoch) = (identity.nic, Epoch(*epoch));
+        self.command(Command::SetMode { nic, epoch, mode: Mode::Pass });
+        for from_guest in [true, false] {
+            self.engine.handle_observed(self.now, nic, from_guest, Received::plain(bytes));
+        }
+        self.perform();
+    }
+
+    /// The first guest is registered anew, known and asleep.
+    pub(crate) fn sleep_knowing(&mut self, knowledge: Knowledge) {
+        let Some(Guest { identity, .. }) = self.guests.first() else { return };
+        let (identity, nic) = (Box::new(identity.clone()), identity.nic);
+        self.command(Command::Unregister { nic });
+        self.command(Command::Register(identity));
+        let (knowledge, ago) = (Box::new(knowledge), Duration::from_secs(60));
+        self.command(Command::Know { nic, knowledge, ago });
+        self.command(Command::SetMode { nic, epoch: Epoch(1), mode: Mode::Answer });
+        self.perform();
+    }
+
+    /// What is known of the first guest.
+    pub(crate) fn known(&self) -> Knowledge {
+        let nic = self.guests.first().map(|guest| guest.identity.nic);
+        nic.and_then(|nic| self.engine.knowledge(self.now, nic)).unwrap_or_default()
+    }
+
+    /// Frames that concerned a sleeper.
+    pub(crate) const fn concerned(&self) -> u64 {
+        self.concerned
+    }
+
+    pub(crate) fn wait(&mut self, time: Duration) {
         let until = self.now + time;
         // Each timer at its time, as a driver does; the time between two is bounded by what is waited for.
         for _ in 0..MOST_TIMERS {

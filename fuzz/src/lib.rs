@@ -13,8 +13,10 @@ mod dhcp;
 mod dns;
 mod domain_xml;
 mod engine;
+mod fragments;
 mod frame;
 mod input;
+mod knowledge;
 mod lan;
 mod membership;
 mod netlink;
@@ -42,6 +44,8 @@ pub static TARGETS: &[Target] = &[
     Target { name: "membership", run: membership::run, seeds: membership::seeds, longest: 400 },
     Target { name: "engine", run: engine::run, seeds: engine::seeds, longest: 4096 },
     Target { name: "custody", run: custody::run, seeds: custody::seeds, longest: 2048 },
+    Target { name: "fragments", run: fragments::run, seeds: fragments::seeds, longest: 200 },
+    Target { name: "knowledge", run: knowledge::run, seeds: knowledge::seeds, longest: 4096 },
     Target { name: "config", run: config::run, seeds: config::seeds, longest: 4096 },
     Target { name: "capture", run: capture::run, seeds: capture::seeds, longest: 4096 },
     Target { name: "api", run: api::run, seeds: api::seeds, longest: 1024 },
