@@ -56,11 +56,10 @@ impl Custody {
                 .is_some_and(|there| there.phase != Phase::Established && there.snd_nxt == segment.end());
             let request = self.requests.take(&tuple);
             if repeated {
-                let there = self.table.get_mut(&tuple);
-                there.map(|there| {
+                if let Some(there) = self.table.get_mut(&tuple) {
                     there.repeats = there.repeats.saturating_add(1);
-                    there
-                })
+                }
+                self.table.get_mut(&tuple)
             } else {
                 let connection = handshake(now, frame, segment, request);
                 self.enter(now, connection)

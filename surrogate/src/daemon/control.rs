@@ -127,6 +127,7 @@ impl Control {
                 self.learned(guest, &report, was_unfit);
             }
             Message::Statistics { guest, result } => idle::handle(self, guest, result),
+            Message::KeptAwake { guest, by } => idle::connections_told(self, guest, &by),
             Message::PutBack { guest: at } => {
                 if let Some(guest) = self.guests.get_mut(at) {
                     guest.inheritance = Inheritance::Settled;

@@ -298,6 +298,7 @@ impl Guest {
                             .map(|a| format!("{}/{}", a.address, a.prefix_len))
                             .collect(),
                         mode: mode_word(mode).to_owned(),
+                        kept_awake: Vec::new(),
                         counters,
                     }
                 })

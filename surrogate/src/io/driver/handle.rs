@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::outbox::Outbox;
 use super::worker::Worker;
+use crate::custody::{Tuple, Unrepresentable};
 use crate::engine::{Command, Counters, Engine, Knowledge, Limits, Mode, Notice};
 use crate::guest::identity::{Mac, NicId, PortId};
 use crate::io::deliver::Deliveries;
@@ -251,6 +252,8 @@ pub enum DriverCommand {
         /// Whose.
         nic: NicId,
     },
+    /// Tell which connections of a NIC keep its guest awake: some of them, if there are many.
+    KeptAwake(NicId, oneshot::Sender<Vec<KeptAwake>>),
     /// Tell what is known of a NIC.
     Knowledge(NicId, oneshot::Sender<Option<Knowledge>>),
     /// What this observer takes is the NIC's from now on, and told to the engine.
@@ -276,11 +279,24 @@ pub enum DriverCommand {
     Snapshot(oneshot::Sender<Snapshot>),
 }
 
+/// A connection that could not be answered for if its guest slept now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeptAwake {
+    /// Of which NIC.
+    pub nic: NicId,
+    /// Its ends.
+    pub connection: Tuple,
+    /// Why not.
+    pub why: Unrepresentable,
+}
+
 /// A packet thread's numbers at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// Every NIC registered, its mode and counters.
     pub nics: Vec<(NicId, Mode, Counters)>,
+    /// Connections that keep guests awake, some of each NIC.
+    pub kept_awake: Vec<KeptAwake>,
     /// Frames that concerned no sleeper.
     pub foreign: u64,
     /// Frames read from the port.

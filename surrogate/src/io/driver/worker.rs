@@ -12,7 +12,7 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::handle::{DriverCommand, DriverNotice, Snapshot};
+use super::handle::{DriverCommand, DriverNotice, KeptAwake, Snapshot};
 use super::outbox::Outbox;
 use super::progress::Progress;
 use crate::engine::{Command, Done, Engine, Output};
@@ -154,6 +154,9 @@ impl<P: FramePort> Worker<P> {
             }
             DriverCommand::AttachPort { nic, ifindex, untag } => self.deliveries.attach(nic, ifindex, untag),
             DriverCommand::DetachPort { nic } => self.deliveries.detach(nic),
+            DriverCommand::KeptAwake(nic, reply) => {
+                let _ = reply.send(self.kept_awake(now, nic).collect());
+            }
             DriverCommand::Knowledge(nic, reply) => {
                 // That nobody waits for it any more is no matter.
                 let _ = reply.send(self.engine.knowledge(now, nic));
@@ -169,7 +172,7 @@ impl<P: FramePort> Worker<P> {
             DriverCommand::Closely { nic, closely } => self.observers.closely(now, nic, closely),
             DriverCommand::Snapshot(reply) => {
                 self.report_transmitted(now); // or frames queued in this round would be missing
-                let _ = reply.send(self.snapshot());
+                let _ = reply.send(self.snapshot(now));
             }
         }
     }
@@ -215,11 +218,18 @@ impl<P: FramePort> Worker<P> {
         }
     }
 
-    fn snapshot(&mut self) -> Snapshot {
+    /// Some of the connections that keep the guest of a NIC awake.
+    fn kept_awake(&self, now: Instant, nic: NicId) -> impl Iterator<Item = KeptAwake> + '_ {
+        let all = self.engine.unrepresentable(now, nic);
+        all.take(TOLD_CONNECTIONS).map(move |(connection, why)| KeptAwake { nic, connection, why })
+    }
+
+    fn snapshot(&mut self, now: Instant) -> Snapshot {
         let engine = &self.engine;
         let of_nic = |&nic: &NicId| Some((nic, engine.mode(nic)?, engine.counters(nic)?.clone()));
         Snapshot {
             nics: self.nics.iter().filter_map(of_nic).collect(),
+            kept_awake: self.nics.iter().flat_map(|nic| self.kept_awake(now, *nic)).collect(),
             foreign: engine.foreign(),
             received: self.numbers.received,
             transmitted: self.numbers.transmitted,
@@ -236,5 +246,7 @@ const FRAMES_PER_ROUND: usize = 64;
 const FRAMES_BEFORE_THE_REST: usize = 8192;
 /// Observed frames taken at once; each has cost a system call.
 const OBSERVED_PER_ROUND: usize = 32;
+/// Connections of one NIC that are told at once: who has more has a reason in these.
+const TOLD_CONNECTIONS: usize = 8;
 /// Commands between two batches of frames.
 const COMMANDS_PER_ROUND: usize = 64;
