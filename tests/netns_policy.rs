@@ -62,6 +62,29 @@ fn a_sleeper_that_runs_udp_echo_goes_on_echoing() {
 }
 
 #[test]
+fn a_sleeper_that_runs_daytime_goes_on_telling_it() {
+    let lab = Lab::new(1, "", "listen = [\"udp/13\"]");
+    let guest = lab.guest();
+    lab.daemon.sleep("web1");
+    for address in [guest.v4, guest.v6] {
+        let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = lab.network.c1.enter(|| UdpSocket::bind(any)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.connect(SocketAddr::new(address, 13)).unwrap();
+        socket.send(&[]).unwrap();
+        let mut told = [0; 100];
+        let length = socket.recv(&mut told).unwrap();
+        let told = std::str::from_utf8(&told[..length]).unwrap();
+        let year = lab.network.c1.run("date", &["-u", "+%Y"]);
+        assert!(told.ends_with(&format!("{}\r\n", year.trim())), "{told}");
+    }
+    assert!(guest.is_frozen());
+    let status = lab.daemon.status("web1");
+    assert_eq!(status["nics"][0]["counters"]["answered"]["daytime"], 2, "{status}");
+    lab.daemon.assert_conserved();
+}
+
+#[test]
 fn long_pings_of_a_sleeper_are_answered_in_fragments_and_do_not_wake_it() {
     let lab = Lab::one_guest();
     let guest = lab.guest();

@@ -21,7 +21,7 @@ use super::view::View;
 use crate::guest::identity::NicIdentity;
 use crate::guest::ports::{Of, Ports};
 use crate::policy::traffic::{ClosedPorts, Flooded};
-use crate::responder::{arp as arp_responder, ndisc, udp_echo};
+use crate::responder::{arp as arp_responder, daytime, ndisc, udp_echo};
 
 /// How a frame reached a NIC that it may concern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +65,8 @@ pub(super) enum Responder {
     Neighbour,
     /// ICMP or UDP echo: limited per source.
     Echo,
+    /// UDP daytime: limited as echo, and only if we know the time.
+    Daytime,
     /// TCP reset.
     Reset,
     /// Port unreachable: limited per destination.
@@ -342,10 +344,11 @@ fn unicast_udp(nic: &NicIdentity, ports: &Ports, udp: &Udp<'_>, from: IpAddr, fi
         return wake;
     }
     match udp.src_port {
-        _ if port != udp_echo::PORT => wake,
+        _ if port != udp_echo::PORT && port != daytime::PORT => wake,
         src if udp_echo::would_loop(src) => Decision::Drop(DropReason::EchoLoop),
-        // "The sender wants no answer" (RFC 768), and an echo has nothing else to give.
+        // "The sender wants no answer" (RFC 768), and these have nothing else to give.
         0 => Decision::Absorb,
+        _ if port == daytime::PORT => Decision::Answer(Responder::Daytime),
         _ if fits => Decision::Answer(Responder::Echo),
         _ => wake,
     }

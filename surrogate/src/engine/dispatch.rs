@@ -28,8 +28,8 @@ use super::wake::Once;
 use crate::guest::identity::NicIdentity;
 use crate::guest::table::{Lan, Place};
 use crate::responder::presence::Heard;
-use crate::responder::{self, announce, barrier, tcp_reset, unreachable};
-use crate::time::Instant;
+use crate::responder::{self, announce, barrier, daytime, tcp_reset, unreachable};
+use crate::time::{Duration, Instant};
 
 /// Whom a flooded frame may concern.
 enum Concerned {
@@ -256,6 +256,9 @@ impl Engine {
             Decision::Drop(why) => Verdict::Drop(why),
             // No reply to a reply.
             Decision::Answer(_) | Decision::Conflict { .. } if ours => Verdict::Absorb,
+            Decision::Answer(Responder::Daytime) if self.time_of_day.is_none() => {
+                self.keep(now, place, reach, view, asked_for_the_time(view))
+            }
             Decision::Answer(by) => self.answer(now, place, by, view),
             Decision::Conflict { address, by } => match self.defend(now, place, address, by) {
                 Some(verdict) => verdict,
@@ -283,9 +286,9 @@ impl Engine {
         let Some(nic) = self.nics.get(place as usize).and_then(Option::as_ref) else {
             return Verdict::Absorb;
         };
-        let identity = &nic.identity;
+        let (identity, time) = (&nic.identity, self.time_of_day(now));
         let written = self.outbox.push(Way::Transmit(identity.port), (place, identity.nic), max, |out| {
-            write_answer(by, identity, frame, packet, out)
+            write_answer(by, identity, time, frame, packet, out)
         });
         match written {
             Ok(Some(answered)) => {
@@ -308,7 +311,7 @@ impl Engine {
         max: usize,
     ) -> Result<(), DropReason> {
         let what = match by {
-            Responder::Echo => Limited::Echoes,
+            Responder::Echo | Responder::Daytime => Limited::Echoes,
             Responder::Unreachable => Limited::Errors,
             Responder::Neighbour | Responder::Reset => return Ok(()),
         };
@@ -481,16 +484,24 @@ impl Engine {
     }
 }
 
+/// Who does not know the time wakes who does.
+pub(super) fn asked_for_the_time(view: View<'_, '_>) -> Option<WakeReason> {
+    let (from, _) = view.packet.ok()?.addresses()?;
+    Some(WakeReason::Udp { port: daytime::PORT, from })
+}
+
 /// The answer to a frame by whom it is owed.
 pub(super) fn write_answer(
     by: Responder,
     identity: &NicIdentity,
+    time_of_day: Option<Duration>,
     frame: &Frame<'_>,
     packet: &Packet<'_>,
     out: &mut FrameBuf<'_>,
 ) -> Option<Answered> {
     match by {
         Responder::Neighbour | Responder::Echo => responder::reply_for(identity, frame, packet, out),
+        Responder::Daytime => daytime::reply_for(identity, time_of_day?, frame, packet, out),
         Responder::Reset => tcp_reset::reply_for(identity, frame, packet, out),
         Responder::Unreachable => unreachable::reply_for(identity, frame, packet, out),
     }

@@ -13,7 +13,7 @@ use super::Engine;
 use super::classify::{Decision, Reach, Responder, classify};
 use super::connections::Custodial;
 use super::contract::WakeReason;
-use super::dispatch::ENVELOPE;
+use super::dispatch::{ENVELOPE, write_answer};
 use super::hold::HeldFrame;
 use super::nic::Nic;
 use super::outbox::Way;
@@ -351,7 +351,8 @@ impl Engine {
         }
         let mut reply = core::mem::take(&mut self.reply);
         let mut out = FrameBuf::new(&mut reply);
-        let written = match super::dispatch::write_answer(by, &nic.identity, view.frame, packet, &mut out) {
+        let (identity, time) = (&nic.identity, self.time_of_day(now));
+        let written = match write_answer(by, identity, time, view.frame, packet, &mut out) {
             Some(answered) => self.may_answer(now, place, by, packet, room).map(|()| Some(answered)),
             None => Ok(None),
         };

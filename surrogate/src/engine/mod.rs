@@ -113,6 +113,8 @@ pub struct Engine {
     foreign: u64,
     /// What routers said, for each LAN of a NIC.
     routers: HashMap<Lan, Advertised, Seeded>,
+    /// What time it was when.
+    time_of_day: Option<(Instant, Duration)>,
     hasher: Seeded,
     /// Where a held frame is put together.
     scratch: Box<[u8]>,
@@ -145,6 +147,7 @@ impl Engine {
             rng: Rng::seeded(0),
             foreign: 0,
             routers: HashMap::with_hasher(Seeded::new(seeds.next_u64())),
+            time_of_day: None,
             hasher: Seeded::new(seeds.next_u64()),
             scratch: vec![0; MAX_FRAME].into_boxed_slice(),
             ours: vec![0; limits.mtu + dispatch::ENVELOPE].into_boxed_slice(),
@@ -216,6 +219,16 @@ impl Engine {
             let before = nic.take_groups();
             self.table.change_groups(&nic.identity, place, &before);
         }
+    }
+
+    /// Learns the time of day at `now`: how long it is since the beginning of 1970, UTC. Without, nobody is told what
+    /// time it is; to be said again now and then, since that clock is set.
+    pub fn handle_time_of_day(&mut self, now: Instant, since_1970: Duration) {
+        self.time_of_day = Some((now, since_1970));
+    }
+
+    fn time_of_day(&self, now: Instant) -> Option<Duration> {
+        self.time_of_day.map(|(at, then)| then.saturating_add(now.since(at)))
     }
 
     /// Does what is due: ages held frames, retries deliveries, ends lingering. Cheap when nothing is. A

@@ -6,10 +6,10 @@
 
 use surrogate_wire::{Frame, Packet, Received};
 
-use super::classify::{Decision, Reach, classify};
+use super::classify::{Decision, Reach, Responder, classify};
 use super::connections::Custodial;
 use super::contract::{Command, Mode, Notice, WakeReason};
-use super::dispatch::reach;
+use super::dispatch::{asked_for_the_time, reach};
 use super::gather::is_about_the_whole;
 use super::hold::HeldFrame;
 use super::nic::Nic;
@@ -257,6 +257,9 @@ impl Engine {
             // Its identity changed meanwhile.
             Decision::Foreign | Decision::Absorb => Verdict::Absorb,
             Decision::Drop(why) => Verdict::Drop(why),
+            Decision::Answer(Responder::Daytime) if self.time_of_day.is_none() => {
+                asked_for_the_time(view).map_or(Verdict::Hold, |reason| self.ask_wake(place, reason))
+            }
             Decision::Answer(by) => self.answer(now, place, by, view),
             Decision::Conflict { address, by } => self
                 .defend(now, place, address, by)

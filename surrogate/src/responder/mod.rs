@@ -18,6 +18,7 @@ pub mod arp;
 pub mod barrier;
 pub mod beacon;
 mod datagram;
+pub mod daytime;
 pub mod dhcpv4;
 pub mod dhcpv6;
 mod envelope;

@@ -4,6 +4,7 @@ use core::net::Ipv4Addr;
 
 use surrogate::engine::{Answered, Command, DropReason, Mode, Notice, Verdict, WakeReason};
 use surrogate::guest::identity::{Epoch, GuestId, InterfaceAddress};
+use surrogate::time::Duration;
 use surrogate_wire::{Frame, Mac, Packet, Received, TcpFlags, VlanTag, arp as arp_op};
 
 use crate::frames::*;
@@ -347,4 +348,25 @@ fn an_answer_has_the_tags_of_its_question_in_their_order() {
     let replies = s.transmitted();
     assert_eq!(replies.len(), 3);
     assert!(replies.iter().all(|reply| reply[12..20] == stack[12..20]), "{replies:x?}");
+}
+
+#[test]
+fn who_asks_what_time_it_is_is_told_and_wakes_the_guest_only_if_we_do_not_know() {
+    let mut guest = GUEST.identity();
+    guest.traffic.listen.get_or_insert_default().udp = vec![13];
+    let asked = datagram((40_000, 13), &[]);
+    let mut s = Scenario::asleep(std::slice::from_ref(&guest));
+    s.at_ms(90_000).outputs();
+    assert_eq!(s.verdict(&asked), Some(Verdict::Answer(Answered::Daytime)));
+    let replies = s.transmitted();
+    assert_eq!(replies.len(), 1);
+    assert_eq!(&replies[0][42..68], b"Sat Nov 21 16:30:01 2026\r\n");
+    // It was set back.
+    s.engine.handle_time_of_day(s.now, Duration::from_secs(86_399));
+    s.receive(&asked);
+    assert_eq!(&s.transmitted()[0][42..68], b"Thu Jan  1 23:59:59 1970\r\n");
+
+    let mut s = Scenario::without_clock(limits(), &[guest]);
+    s.mode(1, Mode::Answer).outputs();
+    assert_eq!(s.verdict(&asked), Some(Verdict::HoldAndWake));
 }

@@ -99,6 +99,14 @@ impl Case {
         self
     }
 
+    /// One more UDP port declared.
+    fn serving(mut self, port: u16) -> Self {
+        let listen = self.identity.traffic.listen.get_or_insert_default();
+        listen.udp.push(port);
+        listen.udp.sort_unstable();
+        self
+    }
+
     /// The guest said this while it was awake.
     fn having_said(mut self, said: Vec<u8>) -> Self {
         self.said.push(said);
@@ -345,6 +353,9 @@ fn udp_rows() -> Vec<(&'static str, Case)> {
         ("udp-echo-undeclared", Case::from(datagram((40_000, 7), b"data")).undeclared()),
         ("udp-echo-loop", datagram((19, 7), b"data").into()),
         ("udp-echo-no-port", datagram((0, 7), b"data").into()),
+        ("udp-daytime", Case::from(datagram((40_000, 13), b"data")).serving(13)),
+        ("udp-daytime-undeclared", Case::from(datagram((40_000, 13), b"data")).undeclared()),
+        ("udp-daytime-loop", Case::from(datagram((7, 13), b"data")).serving(13)),
         ("udp-dhcp-reply", datagram((67, 68), &[2; 240]).into()),
         ("udp-dhcp6-reply", dhcp6.into()),
         ("udp-echo-fragments", last_of(cut(datagram((40_000, 7), &[7; 100]), 96, 7))),

@@ -8,6 +8,9 @@ use surrogate_wire::Received;
 
 use crate::frames::{GUEST, PORT, SERVICE, limits};
 
+/// What time it is when a scenario begins.
+pub(crate) const UNIX: Duration = Duration::from_secs(1_795_278_511);
+
 pub(crate) const FENCE: Mode = Mode::Fence { flooded: false };
 pub(crate) const FENCE_FLOODED: Mode = Mode::Fence { flooded: true };
 pub(crate) const HOLD: Mode = Mode::Hold { flooded: false };
@@ -33,6 +36,13 @@ pub(crate) struct Scenario {
 
 impl Scenario {
     pub(crate) fn with_limits(limits: Limits, identities: &[NicIdentity]) -> Self {
+        let mut s = Self::without_clock(limits, identities);
+        s.engine.handle_time_of_day(Instant::ZERO, UNIX);
+        s
+    }
+
+    /// Whose engine does not know what time it is.
+    pub(crate) fn without_clock(limits: Limits, identities: &[NicIdentity]) -> Self {
         let mut s = Self {
             engine: Engine::new(limits, SERVICE, 1),
             now: Instant::ZERO,

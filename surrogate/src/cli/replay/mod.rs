@@ -146,6 +146,7 @@ impl Replay {
     pub fn frame(&mut self, captured: &Captured) -> Judged {
         self.count(captured);
         self.now = self.now.max(Instant::from_nanos(captured.unix_ns.min(LATEST)));
+        self.engine.handle_time_of_day(self.now, Duration::from_nanos(captured.unix_ns));
         if !self.begun {
             self.begin();
         }

@@ -110,6 +110,7 @@ fn start<P: FramePort + Send + 'static>(
         nics: Vec::new(),
         numbers: Default::default(),
         ahead: 0,
+        told_the_time: None,
     };
     let thread = std::thread::Builder::new()
         .name(identity.name.clone())

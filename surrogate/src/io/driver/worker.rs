@@ -22,7 +22,7 @@ use crate::io::observe::{Observer, Observers};
 use crate::io::port::FramePort;
 use crate::io::{clock, mailbox, sys};
 use crate::rng::Rng;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// Everything the thread owns.
 pub(super) struct Worker<P> {
@@ -41,6 +41,7 @@ pub(super) struct Worker<P> {
     pub(super) numbers: Numbers,
     /// Frames taken since what is due and commands had their turn.
     pub(super) ahead: usize,
+    pub(super) told_the_time: Option<Instant>,
 }
 
 /// What the thread itself counts.
@@ -61,6 +62,7 @@ impl<P: FramePort> Worker<P> {
         while !self.stop.load(Ordering::Relaxed) {
             let look = more || self.wait()?;
             let now = clock::now();
+            self.tell_the_time(now);
             let left = self.take_frames(now)?;
             // What a guest said before it was stopped is learned before we are told to speak for it.
             let left = (look && self.take_observed(now)) || left;
@@ -89,6 +91,14 @@ impl<P: FramePort> Worker<P> {
             if sys::wait_readable([commands.as_fd()], notices.retry_after()).is_err() {
                 return;
             }
+        }
+    }
+
+    /// Tells the engine the time of day, often enough for a clock that is set.
+    fn tell_the_time(&mut self, now: Instant) {
+        if self.told_the_time.is_none_or(|told| now.since(told) >= TIME_OF_DAY) {
+            self.told_the_time = Some(now);
+            self.engine.handle_time_of_day(now, Duration::from_millis(clock::unix_ms()));
         }
     }
 
@@ -242,6 +252,8 @@ impl<P: FramePort> Worker<P> {
 
 /// Frames taken at once, then ours are sent: some tens of microseconds.
 const FRAMES_PER_ROUND: usize = 64;
+/// How long the time of day may have been told ago.
+const TIME_OF_DAY: Duration = Duration::from_secs(10);
 /// Frames that come before what is due and before commands: as many as a port can have kept for us.
 const FRAMES_BEFORE_THE_REST: usize = 8192;
 /// Observed frames taken at once; each has cost a system call.
