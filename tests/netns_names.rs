@@ -93,8 +93,8 @@ fn declared_names_are_found_too() {
 }
 
 #[test]
-fn a_name_that_the_guest_registered_is_found_while_it_sleeps() {
-    let lab = Lab::one_guest();
+fn a_name_that_the_guest_registered_is_found_while_it_sleeps_whatever_becomes_of_the_daemon() {
+    let mut lab = Lab::one_guest();
     let guest = lab.guest();
     let port = Capture::start(&lab.network.hypervisor, "web1");
     listen_to_llmnr(&guest.namespace);
@@ -110,5 +110,13 @@ fn a_name_that_the_guest_registered_is_found_while_it_sleeps() {
     // Its host name in multicast DNS; that it answers in LLMNR at all is known by its group.
     let (who, _) = llmnr(&lab.network.c1, CLIENT, "printer", 10).expect("an answer");
     assert_eq!(who, IpAddr::from(GUEST));
+    assert_undisturbed(&lab);
+
+    lab.daemon.kill();
+    lab.daemon.launch(&lab.network.hypervisor);
+    until("the sleeper to be stood in for", PATIENCE, || lab.daemon.state("web1") == "asleep");
+    let table = nbtscan(&lab.network.c1, lab.guest().v4);
+    assert!(table.contains("PRINTER"), "{table}");
+    assert_eq!(Looker::new(&lab.network.c1).resolve("-4", "printer.local"), Ok(lab.guest().v4));
     assert_undisturbed(&lab);
 }

@@ -159,11 +159,14 @@ impl<'n> Looker<'n> {
     }
 }
 
-/// What nbtscan finds at an address.
+/// What nbtscan finds at an address; asked again, up to ten times, where it finds nothing.
 #[must_use]
 pub fn nbtscan(from: &Namespace, address: IpAddr) -> String {
-    let mut command: Command = from.command("nbtscan");
-    must(command.args(["-v", "-s", ":", "-t", "5000", &address.to_string()]))
+    let scan = || {
+        let mut command: Command = from.command("nbtscan");
+        must(command.args(["-v", "-s", ":", "-t", "2000", &address.to_string()]))
+    };
+    (0..10).map(|_| scan()).find(|found| !found.trim().is_empty()).unwrap_or_default()
 }
 
 /// Asks all that listen on 224.0.0.252 for the IPv4 addresses of `name`, up to so many times; the answer and
