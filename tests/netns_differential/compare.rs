@@ -17,13 +17,15 @@ enum Allows {
     Part(fn(Vec<u8>) -> Vec<u8>),
     /// The quote of an error may end earlier.
     Quote,
+    /// The guest says the same again, its stand-in only once.
+    Fewer,
     /// The guest says such things, where its stand-in says nothing at all.
     OnlyAwake(fn(&[u8]) -> bool),
     /// The stand-in says such things, where the guest says nothing at all.
     OnlyAsleep(fn(&[u8]) -> bool),
 }
 
-use Allows::{OnlyAsleep, OnlyAwake, Part, Quote};
+use Allows::{Fewer, OnlyAsleep, OnlyAwake, Part, Quote};
 
 /// The rows that were met.
 const ROWS: &[(&str, Allows)] = &[
@@ -41,6 +43,10 @@ const ROWS: &[(&str, Allows)] = &[
     ("na-option", Part(clear_na_option)),
     ("no-peer", OnlyAwake(is_answer)),
     ("parameter-problem", OnlyAwake(is_problem)),
+    ("tcp-dsack", Part(clear_sack)),
+    ("tcp-limit", Fewer),
+    ("tcp-paws", OnlyAsleep(is_segment)),
+    ("tcp-tsecr", Part(clear_echo)),
     ("ttl-zero", OnlyAwake(is_echo_reply)),
     ("unicast-in-group-frame", OnlyAwake(is_answer)),
     ("unreachable-quote", Quote),
@@ -61,6 +67,7 @@ impl Allows {
             Part(clear) => {
                 awake.iter_mut().chain(asleep).for_each(|frame| *frame = clear(std::mem::take(frame)))
             }
+            Fewer => awake.dedup(),
             Quote => awake.iter_mut().zip(asleep).for_each(|(one, other)| clear_quote(one, other)),
             OnlyAwake(such) => unsaid(awake, asleep, such),
             OnlyAsleep(such) => unsaid(asleep, awake, such),
@@ -320,6 +327,37 @@ fn is_announcement(frame: &[u8]) -> bool {
     let arp = is_arp(frame) && frame[..6] == [0xff; 6] && frame[28..32] == frame[38..42];
     let advertisement = matches!(message(frame, 58), Some([136, _, _, _, 0x20, ..]));
     arp || (advertisement && frame[..6] == [0x33, 0x33, 0, 0, 0, 1])
+}
+
+fn is_segment(frame: &[u8]) -> bool {
+    message(frame, 6).is_some()
+}
+
+/// The timestamp that a segment echoes.
+fn clear_echo(mut bytes: Vec<u8>) -> Vec<u8> {
+    if let Some(tcp) = message(&bytes, 6)
+        && let Some(at) = timestamps_at(tcp)
+    {
+        let at = bytes.len() - tcp.len() + at;
+        bytes[at + 4..at + 8].fill(0);
+    }
+    bytes
+}
+
+/// A SACK option of one block at the end of a segment without data.
+fn clear_sack(mut bytes: Vec<u8>) -> Vec<u8> {
+    const OPTION: usize = 12;
+    let header = message(&bytes, 6).map(<[u8]>::len);
+    let Some(begin) = header.and_then(|_| bytes.len().checked_sub(OPTION)) else { return bytes };
+    if bytes[begin..begin + 4] == [1, 1, 5, 10] {
+        bytes.truncate(begin);
+        let tcp = bytes.len() - header.unwrap_or_default() + OPTION;
+        bytes[tcp + 12] -= (OPTION as u8 / 4) << 4;
+        let length = if word(&bytes, 12) == 0x0800 { 16 } else { 18 };
+        let shorter = word(&bytes, length) - OPTION as u16;
+        bytes[length..length + 2].copy_from_slice(&shorter.to_be_bytes());
+    }
+    bytes
 }
 
 /// The message of an untagged IP packet without extension headers.

@@ -37,9 +37,8 @@ pub struct Connection {
     pub tsval: u32,
 }
 
-/// Our timestamps: of the handshake, and of what is sent on the open connection.
-pub const TS_SYN: u32 = 5_000;
-pub const TS_OPEN: u32 = 5_100;
+/// Our timestamps: of what is said until the guest sleeps, all within one tick, and of what is sent then.
+pub const TS_OPEN: u32 = 5_000;
 pub const TS_LATER: u32 = 6_000;
 
 impl Opening {
@@ -63,7 +62,7 @@ impl Opening {
             options.extend([4, 2]);
         }
         if self.timestamps {
-            options.extend(&timestamps(TS_SYN, 0)[if self.sack { 2 } else { 0 }..]);
+            options.extend(&timestamps(TS_OPEN, 0)[if self.sack { 2 } else { 0 }..]);
         }
         if self.scale {
             options.extend([1, 3, 3, 7]);

@@ -7,7 +7,6 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::case::Asleep;
-use crate::cases::AWAITED;
 
 /// One case, compared.
 #[derive(Serialize)]
@@ -31,15 +30,12 @@ struct Report<'a> {
 }
 
 /// Writes `report.json` and `report.md`; the table.
-pub fn write(lines: &[Line], waiting: usize) -> String {
+pub fn write(lines: &[Line]) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/differential");
     fs::create_dir_all(&folder).unwrap();
     let json = serde_json::to_string_pretty(&Report { cases: lines }).unwrap();
     fs::write(folder.join("report.json"), json).unwrap();
-    let mut table = table(lines);
-    for (begin, what) in AWAITED.iter().filter(|_| waiting > 0) {
-        writeln!(table, "\nNot compared yet, until {what}: `{begin}...`").unwrap();
-    }
+    let table = table(lines);
     fs::write(folder.join("report.md"), &table).unwrap();
     table
 }
