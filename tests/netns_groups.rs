@@ -9,12 +9,12 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use surrogate_house::clients::ping;
 use surrogate_house::lab::{LISTEN, Lab};
 use surrogate_house::namespace::scratch;
-use surrogate_house::{Config, Namespace, until};
+use surrogate_house::{Config, Deadline, Namespace, until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long the switch remembers a member that says nothing: many times the second between its queries, so that a
@@ -114,9 +114,9 @@ fn a_sleeper_stays_in_its_groups(igmp: u8, mld: u8) {
 
     world.lab.daemon.sleep("web1");
     world.lab.network.hypervisor.ip("link set c2 down");
-    let asleep = Instant::now();
+    let asleep = Deadline::after(MEMBERSHIP * 2);
     until("the switch to forget who says nothing", PATIENCE, || !world.remembers(&[MUTE]));
-    until("two membership intervals to pass", PATIENCE, || asleep.elapsed() > MEMBERSHIP * 2);
+    until("two membership intervals to pass", PATIENCE, || asleep.passed());
     assert!(world.remembers(&[GROUP, GROUP_6, SOLICITED]), "{:?}", world.remembered());
     assert!(guest.is_frozen(), "queries wake nobody");
     assert!(world.said("igmp") > 3 && world.said("mld") > 3);

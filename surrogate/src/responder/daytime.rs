@@ -147,7 +147,7 @@ mod tests {
             assert!(reply.len() < 3 * request.len());
         }
         // On the wire of IP alone, too.
-        assert!(20 + 8 + LINE < 3 * (20 + 8) && 40 + 8 + LINE < 3 * (40 + 8));
+        const { assert!(20 + 8 + LINE < 3 * (20 + 8) && 40 + 8 + LINE < 3 * (40 + 8)) }
     }
 
     #[test]
