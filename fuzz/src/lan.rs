@@ -158,6 +158,12 @@ fn mend_transport(body: &mut [u8], number: u8, pseudo: Sum) {
         _ => return,
     };
     store(body, body.len(), at, pseudo);
+    if number == protocol::UDP
+        && let Some(sum @ [0, 0]) = body.get_mut(at..at + 2)
+    {
+        // Zero says that there is none (RFC 768).
+        sum.fill(0xff);
+    }
 }
 
 fn pseudo(addresses: &[u8], number: u8, len: usize) -> Sum {
