@@ -107,7 +107,7 @@ fn the_examples_in_the_operators_manual_pass_the_check() {
     std::fs::write(place.config(), examples.collect::<String>()).unwrap();
     let output = place.run("check");
     assert_eq!(code(&output), 0, "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stdout).ends_with(": ok: 2 bridges, 2 hypervisors, 2 guests\n"));
+    assert!(String::from_utf8_lossy(&output.stdout).ends_with(": ok: 2 bridges, 2 hypervisors, 3 guests\n"));
 }
 
 #[test]
