@@ -89,7 +89,7 @@ pub fn rows_needed(
         }
         awake == asleep
     };
-    let mut needed = [&[OF_ALL], declared].concat();
+    let mut needed = [declared, &[OF_ALL]].concat();
     if !same(&needed) {
         return None;
     }

@@ -6,22 +6,57 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::case::Asleep;
+use crate::case::{Asleep, Case};
 
 /// One case, compared.
 #[derive(Serialize)]
 pub struct Line {
-    pub name: String,
+    name: String,
     /// The section that it tries.
-    pub source: &'static str,
+    source: &'static str,
     /// The answers are the same.
-    pub equal: bool,
-    /// Where they are not: the rows of docs/packet-policy.md that say why, with commas between.
-    pub policy: Option<String>,
+    equal: bool,
+    /// Where they are not: the row of docs/packet-policy.md that says why.
+    policy: Option<&'static str>,
+    /// All such rows, where one is not enough.
+    rows: Vec<&'static str>,
     /// How many frames the awake guest answered.
-    pub answers: usize,
-    /// What the stand-in did: it spoke or was silent, held it, or woke the guest.
-    pub asleep: &'static str,
+    answers: usize,
+    /// What the stand-in did: it answered or was silent, held it, or woke the guest.
+    asleep: &'static str,
+}
+
+impl Line {
+    /// Of a case whose answers are the same but for `rows`.
+    pub fn new(
+        case: &Case,
+        rows: Vec<&'static str>,
+        answers: usize,
+        did: Asleep,
+        answers_asleep: usize,
+    ) -> Self {
+        let policy = rows.first().copied();
+        let asleep = match (did, answers_asleep) {
+            (Asleep::Speaks, 0) => "silent",
+            (Asleep::Speaks, _) => "answered",
+            (Asleep::Holds, _) => "held",
+            (Asleep::Wakes, _) => "woken",
+        };
+        Self {
+            name: case.name.clone(),
+            source: case.source,
+            equal: rows.is_empty(),
+            policy,
+            rows,
+            answers,
+            asleep,
+        }
+    }
+
+    /// Of a case whose answers should be the same, and are not.
+    pub fn differing(case: &Case, answers: usize) -> Self {
+        Self { equal: false, asleep: "wrong", ..Self::new(case, Vec::new(), answers, Asleep::Speaks, 0) }
+    }
 }
 
 #[derive(Serialize)]
@@ -51,19 +86,9 @@ fn table(lines: &[Line]) -> String {
     text += "`answers` is how many frames the awake guest sent; `asleep` is how its stand-in came to the same.\n\n\
              | case | tries | answers | asleep | same |\n|---|---|---|---|---|\n";
     for line in lines {
-        let same = line.policy.as_deref().map_or_else(|| "yes".to_owned(), |rows| format!("no: {rows}"));
+        let same = if line.equal { "yes".to_owned() } else { format!("no: {}", line.rows.join(", ")) };
         writeln!(text, "| {} | {} | {} | {} | {same} |", line.name, line.source, line.answers, line.asleep)
             .unwrap();
     }
     text
-}
-
-/// In one word.
-pub fn word(asleep: Asleep, answers: usize) -> &'static str {
-    match (asleep, answers) {
-        (Asleep::Speaks, 0) => "silent",
-        (Asleep::Speaks, _) => "answered",
-        (Asleep::Holds, _) => "held",
-        (Asleep::Wakes, _) => "woken",
-    }
 }

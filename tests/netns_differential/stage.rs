@@ -12,14 +12,14 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 use surrogate_house::capture::{Capture, Sender};
 use surrogate_house::deadline::{Deadline, pause};
-use surrogate_house::{Config, Daemon, Frame, NetnsGuest, Network, services};
+use surrogate_house::{Config, Daemon, Frame, NetnsGuest, Network, services, until};
 
 use crate::ask;
 use crate::build::{ACK, SYN, Tcp, V4, ethernet, icmp4, timestamps};
 use crate::case::{Asleep, Case, PORTS, Stimulus, Until, client_port};
 use crate::connection::{Connection, Opening, TS_OPEN};
 use crate::hosts::{
-    A, FULL, GROUP4, GROUP6, GUEST, GUEST_LINK_LOCAL, GUEST4, GUEST6, M, M4, ROUTER4, ROUTER6, SINK,
+    A, CLOSED, FULL, GROUP4, GROUP6, GUEST, GUEST_LINK_LOCAL, GUEST4, GUEST6, M, M4, ROUTER4, ROUTER6, SINK,
     neighbours,
 };
 
@@ -83,7 +83,22 @@ impl Stage {
         // The bridge learns where A and the guest are.
         stage.sender.send(&ethernet(M, A, 0x88b5, &[0; 46]));
         stage.marker();
+        if let Some(daemon) = &stage.daemon {
+            stage.until_observed(daemon);
+        }
         stage
+    }
+
+    /// What the awake guest says is learned from now on: a reset of its is seen.
+    fn until_observed(&self, daemon: &Daemon) {
+        let (src, dst) = (M4.into(), GUEST4.into());
+        let syn = Tcp::new((PORTS.end, CLOSED), SYN).bytes(src, dst);
+        let syn = ethernet(GUEST, M, 0x0800, &V4::new(M4, GUEST4, 6, syn).bytes());
+        until("the guest to be observed", PATIENCE, || {
+            self.sender.send(&syn);
+            self.marker();
+            ask::status(daemon)["nics"][0]["counters"]["observed"].as_u64().is_some_and(|seen| seen > 0)
+        });
     }
 
     /// Whether there is a stand-in.
