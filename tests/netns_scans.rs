@@ -97,6 +97,7 @@ fn closed(lab: &Lab) -> Vec<(&'static str, BTreeSet<String>)> {
 }
 
 #[test]
+#[ignore = "make differential runs it: it has not been beside a busy machine often enough for every run"]
 fn scanners_of_closed_ports_see_a_sleeper_as_they_see_it_awake_and_wake_nobody() {
     let lab = Lab::one_guest();
     let awake = closed(&lab);
@@ -113,6 +114,7 @@ fn scanners_of_closed_ports_see_a_sleeper_as_they_see_it_awake_and_wake_nobody()
 }
 
 #[test]
+#[ignore = "make differential runs it: it has not been beside a busy machine often enough for every run"]
 fn a_scan_that_touches_open_ports_sees_the_same_and_wakes_once() {
     let lab = Lab::one_guest();
     for address in [lab.guest().v4, lab.guest().v6] {
@@ -146,6 +148,7 @@ fn fingerprint(lab: &Lab, ports: &str) -> BTreeSet<String> {
 }
 
 #[test]
+#[ignore = "make differential runs it: it has not been beside a busy machine often enough for every run"]
 fn a_scan_for_the_operating_system_sees_the_same() {
     let lab = Lab::one_guest();
     // Closed ports alone; then an open one too, which wakes it: the rest is the guest's own answers.

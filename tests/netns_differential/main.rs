@@ -45,6 +45,7 @@ struct Heard {
 }
 
 #[test]
+#[ignore = "make differential runs it: it has not been beside a busy machine often enough for every run"]
 fn a_sleeper_answers_what_the_awake_guest_answers() {
     let cases = cases::all();
     let names: BTreeSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
