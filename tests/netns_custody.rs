@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A connection to the guest's echo whose end asks every second whether the other one is there, and gives up after
-/// three answers that did not come.
+/// four answers that did not come.
 struct Session(TcpStream);
 
 impl Session {
@@ -23,7 +23,7 @@ impl Session {
         let stream =
             client.enter(|| TcpStream::connect_timeout(&SocketAddr::new(address, 7), PATIENCE)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let often = TcpKeepalive::new().with_time(SECOND).with_interval(SECOND).with_retries(3);
+        let often = TcpKeepalive::new().with_time(SECOND).with_interval(SECOND).with_retries(4);
         SockRef::from(&stream).set_tcp_keepalive(&often).unwrap();
         Self(stream)
     }
@@ -55,6 +55,10 @@ fn connections_live_through_a_sleep(timestamps: bool) {
     for namespace in [client, &guest.namespace] {
         namespace.run("sysctl", &["-q", "-w", &setting]);
     }
+    // A connection that is seen from its beginning on; the others are inferred, or not.
+    until("the guest to be observed", PATIENCE, || {
+        lab.network.hypervisor.run("ss", &["-0an"]).contains("*:web1")
+    });
     let sniffer = Capture::start(client, "eth0");
     let mut sessions = [guest.v4, guest.v6].map(|address| Session::open(client, address));
     for session in &mut sessions {
@@ -99,6 +103,24 @@ fn has_timestamps(frame: &Frame) -> Option<bool> {
     let Some(Transport::Tcp(tcp)) = packet.transport() else { return None };
     assert!(!tcp.is_rst(), "{tcp:?}");
     (tcp.src_port == 7 || tcp.dst_port == 7).then(|| TcpOptions::parse(tcp.options).timestamps.is_some())
+}
+
+#[test]
+fn a_connection_from_before_the_daemon_lives_through_a_sleep_as_well() {
+    let mut lab = Lab::one_guest();
+    let mut session = Session::open(&lab.network.c1, lab.guest().v4);
+    session.talk("before");
+    lab.daemon.kill();
+    lab.daemon.launch(&lab.network.hypervisor);
+    until("the guest to be awake", PATIENCE, || lab.daemon.state("web1") == "awake");
+    lab.daemon.sleep("web1");
+    let answered = || lab.daemon.status("web1")["nics"][0]["counters"]["answered"]["keep-alive"].as_u64();
+    until("its keep-alives to be answered", PATIENCE, || {
+        assert!(session.lives());
+        answered() >= Some(KEEP_ALIVES / 2)
+    });
+    assert_eq!(lab.daemon.state("web1"), "asleep");
+    session.talk("after");
 }
 
 #[test]

@@ -31,11 +31,13 @@ use super::{Custody, Judgement, Kind};
 use crate::guest::identity::NicIdentity;
 use crate::time::{Duration, Instant};
 
-/// Bare acknowledgements of unknown connections: each in the one place that its hash gives, the newest kept.
+/// Bare acknowledgements of unknown connections: each in one of the few places that its hash gives. One that was not
+/// repeated for [`FORGOTTEN`] goes for a new one; if there is none such the new one is not remembered, and
+/// wakes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Suspects {
     /// Empty while the guest is awake.
-    places: Vec<Option<Suspect>>,
+    places: Vec<[Option<Suspect>; WAYS]>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +54,7 @@ struct Suspect {
 impl Suspects {
     /// Makes room.
     pub(super) fn begin(&mut self) {
-        self.places = vec![None; PLACES];
+        self.places = vec![[None; WAYS]; SETS];
     }
 
     /// Forgets all and gives the room back.
@@ -60,8 +62,13 @@ impl Suspects {
         self.places = Vec::new();
     }
 
-    fn place(&mut self, hash: u64) -> Option<&mut Option<Suspect>> {
-        self.places.get_mut(hash as usize & (PLACES - 1))
+    /// The place of `tuple`: its own, or a free one.
+    fn place(&mut self, now: Instant, tuple: &Tuple, hash: u64) -> Option<&mut Option<Suspect>> {
+        let set = self.places.get_mut(hash as usize & (SETS - 1))?;
+        let own = set.iter().position(|place| place.is_some_and(|suspect| suspect.tuple == *tuple));
+        let is_free = |place: &Option<Suspect>| place.is_none_or(|other| now.since(other.since) >= FORGOTTEN);
+        let at = own.or_else(|| set.iter().position(is_free))?;
+        set.get_mut(at)
     }
 }
 
@@ -76,7 +83,7 @@ impl Custody {
     ) -> Judgement {
         let hash = self.table.hash_of(&segment.tuple);
         let (seq, ack, window) = (segment.seq(), segment.ack(), segment.tcp.window);
-        let Some(place) = self.suspects.place(hash) else { return Judgement::NotMine };
+        let Some(place) = self.suspects.place(now, &segment.tuple, hash) else { return Judgement::NotMine };
         let known = place.filter(|suspect| suspect.tuple == segment.tuple);
         if !segment.is_bare_ack() || segment.options.signed || frame.src == identity.mac {
             if known.is_some() {
@@ -160,7 +167,11 @@ impl Custody {
 
 /// No stack sends keep-alives closer together by default, and nothing that the network doubles comes so late.
 const REPEATED: Duration = Duration::from_secs(1);
-const PLACES: usize = 32;
+/// Longer than the keep-alives of common stacks are apart once the first one was not answered (75 s).
+const FORGOTTEN: Duration = Duration::from_secs(600);
+/// Room for 256 connections, of which sixteen share their places.
+const SETS: usize = 16;
+const WAYS: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -207,6 +218,20 @@ mod tests {
             assert_eq!((kind, said.seq, said.ack), (Kind::KeepAlive, SN, RN));
         }
         assert_eq!(world.judge(&seg(RN, SN).data(b"x")), Judgement::HoldAndWake);
+    }
+
+    #[test]
+    fn many_connections_are_found_out_beside_each_other() {
+        let mut world = unknown();
+        const CONNECTIONS: u16 = 100;
+        let each = |world: &mut World, what: &dyn Fn(&mut World, u16) -> bool| {
+            (0..CONNECTIONS).filter(|port| what(world, 40_000 + port)).count()
+        };
+        let first = each(&mut world, &|world, port| world.judge(&keep_alive().port(port)) == Judgement::Hold);
+        world.after(SECOND);
+        let asked = each(&mut world, &|world, port| world.answer(&keep_alive().port(port)).is_some());
+        let told = each(&mut world, &|world, port| world.answer(&seg(RN, SN).port(port)).is_some());
+        assert_eq!((first, asked, told), (CONNECTIONS.into(), CONNECTIONS.into(), CONNECTIONS.into()));
     }
 
     #[test]

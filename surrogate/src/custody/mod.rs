@@ -214,4 +214,4 @@ impl Custody {
 }
 
 /// Connections for which a sleeper has room that were not learned while it was awake.
-const INFERRED: usize = 32;
+const INFERRED: usize = 128;
