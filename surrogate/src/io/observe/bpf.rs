@@ -90,6 +90,11 @@ impl Assembler {
         self.plain(libc::BPF_MISC | libc::BPF_TAX, 0);
     }
 
+    /// A = those bits of A that `mask` has
+    pub(super) fn and(&mut self, mask: u32) {
+        self.plain(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, mask);
+    }
+
     /// A = A + `value`
     pub(super) fn add(&mut self, value: u32) {
         self.plain(libc::BPF_ALU | libc::BPF_ADD | libc::BPF_K, value);

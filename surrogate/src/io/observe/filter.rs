@@ -25,8 +25,9 @@ use surrogate_wire::{TcpFlags, ethertype, icmpv4, icmpv6, protocol};
 
 use super::bpf::{Assembler, Beside, Instruction, Label, Size};
 
-/// Of so many TCP segments of a busy guest one is taken, whatever its size; a power of two.
-pub const SAMPLE: u32 = 64;
+/// Of so many TCP segments of a busy guest one is taken, whatever its size; a power of two. Each wakes the packet
+/// thread: of a guest with 90,000 small segments a second, one in 64 cost about two percent in processor time.
+pub const SAMPLE: u32 = 512;
 /// So much of a TCP segment's frame is taken: Ethernet header, tag, the longest IPv4 and TCP headers. It is
 /// more than IPv6 needs.
 pub const HEADERS: u32 = 14 + 4 + 60 + 60;
@@ -46,8 +47,8 @@ pub(super) fn program(closely: bool) -> Option<Vec<Instruction>> {
     asm.finish()
 }
 
-/// What `frame` writes, with and without a tag; it is told where the frame's payload begins, and lets nothing
-/// fall through.
+/// What `frame` writes, with and without a tag. It finds the `EtherType` in A, is told where the frame's payload
+/// begins, and lets nothing fall through. Every frame comes here and each load is a call: no load too many.
 fn behind_tag(asm: &mut Assembler, frame: impl Fn(&mut Assembler, u32)) {
     let tagged = asm.label();
     asm.load(Size::Half, ETHERTYPE_AT);
@@ -55,13 +56,13 @@ fn behind_tag(asm: &mut Assembler, frame: impl Fn(&mut Assembler, u32)) {
     asm.if_equal(TPID_8021AD.into(), tagged);
     frame(asm, ETHERTYPE_AT + 2);
     asm.place(tagged);
+    asm.load(Size::Half, ETHERTYPE_AT + 4);
     frame(asm, ETHERTYPE_AT + 6);
 }
 
 fn from_guest(asm: &mut Assembler, at: u32, closely: bool) {
     let [arp, tcp, udp, igmp, icmp, icmpv6] = core::array::from_fn(|_| asm.label());
     let ends = Ends::of(asm);
-    asm.load(Size::Half, at - 2);
     asm.if_equal(ethertype::ARP.into(), arp);
     let protocols = [
         (protocol::TCP, tcp),
@@ -122,7 +123,6 @@ fn from_guest(asm: &mut Assembler, at: u32, closely: bool) {
 fn sent_to_guest(asm: &mut Assembler, at: u32, closely: bool) {
     let [tcp, udp] = core::array::from_fn(|_| asm.label());
     let ends = Ends::of(asm);
-    asm.load(Size::Half, at - 2);
     ip(asm, at, &[(protocol::TCP, tcp), (protocol::UDP, udp)], ends.none);
 
     asm.place(tcp);
@@ -152,10 +152,11 @@ fn ip(asm: &mut Assembler, at: u32, protocols: &[(u8, Label)], none: Label) {
     asm.go(none);
 
     asm.place(ipv4);
-    asm.load(Size::Half, at + IPV4_FRAGMENT);
-    asm.if_any_bit(0x1fff, none);
+    // Flags and fragment offset, time to live, protocol.
+    asm.load(Size::Word, at + IPV4_FRAGMENT);
+    asm.if_any_bit(0x1fff_0000, none);
+    asm.and(0xff);
     asm.ipv4_header_to_x(at);
-    asm.load(Size::Byte, at + IPV4_PROTOCOL);
     asm.go(known);
 
     asm.place(ipv6);
@@ -217,7 +218,6 @@ const ETHERTYPE_AT: u32 = 12;
 const ARP_SENDER: u32 = 14;
 const ARP_TARGET: u32 = 24;
 const IPV4_FRAGMENT: u32 = 6;
-const IPV4_PROTOCOL: u32 = 9;
 const IPV6_NEXT: u32 = 6;
 const IPV6_HEADER: u32 = 40;
 const TCP_FLAGS: u32 = 13;

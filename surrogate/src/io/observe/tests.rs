@@ -42,6 +42,7 @@ fn run(program: &[Instruction], frame: &[u8], kind: u32, random: u32) -> u32 {
             0x01 => x = k,
             0x07 => x = a,
             0x04 => a = a.wrapping_add(k),
+            0x54 => a &= k,
             0x64 => a <<= k,
             0x05 => at += k,
             0x15 => at += jump(a == k),
