@@ -121,7 +121,7 @@ fn states(registry: &mut Registry, guests: &[GuestStatus]) {
 
 fn frames(registry: &mut Registry, guests: &[GuestStatus]) {
     type Read = fn(&NicStatus) -> u64;
-    let plain: [(&str, &str, Read); 14] = [
+    let plain: [(&str, &str, Read); 15] = [
         ("concerned", "Frames that concerned the sleeper", |nic| nic.counters.concerned),
         ("absorbed", "Frames that needed no answer", |nic| nic.counters.absorbed),
         ("stubbed", "Frames given to a listener stub", |nic| nic.counters.stubbed),
@@ -135,6 +135,7 @@ fn frames(registry: &mut Registry, guests: &[GuestStatus]) {
         ("transmit_failed", "Answers the port did not take", |nic| nic.counters.transmit_failed),
         ("own_source", "Frames from the sleeper's own MAC", |nic| nic.counters.own_source),
         ("silencing", "Those that silenced us until the hypervisor was asked", |nic| nic.counters.silencing),
+        ("conflicts", "Claims of other hosts to the sleeper's addresses", |nic| nic.counters.conflicts),
         ("observed", "Frames seen at the port of the awake guest", |nic| nic.counters.observed),
         (
             "unremembered",

@@ -139,6 +139,7 @@ fn nic_status(n: usize, nic: &NicStatus, field: &mut impl FnMut(&str, String)) {
         (counters.transmit_failed, "answers could not be sent"),
         (counters.own_source, "came from its own MAC while it slept"),
         (counters.silencing, "of them silenced us until its hypervisor was asked"),
+        (counters.conflicts, "claimed its addresses for another host"),
     ];
     let odd: Vec<String> =
         odd.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();

@@ -53,6 +53,9 @@ pub struct Counters {
     pub own_source: u64,
     /// Those of them that silenced us until the hypervisor was asked.
     pub silencing: u64,
+    /// Claims of other hosts to its addresses, defended or not.
+    #[serde(default)]
+    pub conflicts: u64,
     /// Frames of ours that were sent when their time came and not as the answer to one frame at once, by
     /// protocol.
     #[serde(with = "by_name::answered")]

@@ -336,6 +336,7 @@ impl Engine {
             return Some(Verdict::Drop(DropReason::OutputFull));
         }
         let nic = self.nics.get_mut(place as usize)?.as_mut()?;
+        nic.counters.conflicts += 1;
         let defended = nic.defend(now, address);
         if nic.told.first(if defended { Once::Defended } else { Once::Conflict }) {
             self.notices.push(Notice::Conflict {

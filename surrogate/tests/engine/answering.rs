@@ -195,6 +195,7 @@ fn an_address_is_defended_once_in_ten_seconds() {
     assert_eq!(s.notices(), [conflict(false), wake]);
     // A quarrel that goes on is not defended again.
     assert_eq!(s.at_ms(29_000).verdict(&claim), Some(Verdict::HoldAndWake));
+    assert_eq!(s.counters().conflicts, 4);
 }
 
 #[test]
