@@ -76,6 +76,15 @@ pub(crate) fn packet_socket(interface: &str) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// Lets the kernel ask the peer of a TCP connection whether it is there, after each so many `seconds` of silence,
+/// and end the connection after `times` questions in vain.
+pub(crate) fn keep_alive(fd: RawFd, seconds: i32, times: i32) -> io::Result<()> {
+    set_option(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, seconds)?;
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, seconds)?;
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, times)
+}
+
 /// One frame from a packet socket.
 pub(crate) struct Packet {
     /// Bytes written to the buffer.
