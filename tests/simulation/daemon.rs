@@ -304,10 +304,7 @@ impl Daemon {
                 lifecycle.handle_frame(now, epoch, reason, &mut self.host);
             }
             Notice::GuestSpoke { epoch, .. } => lifecycle.handle_guest_spoke(now, epoch, &mut self.host),
-            Notice::Conflict { .. }
-            | Notice::Spoofed { .. }
-            | Notice::LeaseChanged { .. }
-            | Notice::Expired { .. } => {}
+            Notice::Conflict { .. } | Notice::Spoofed { .. } => {}
             Notice::BarrierPassed { .. }
             | Notice::ModeSet { .. }
             | Notice::Drained { .. }
@@ -484,9 +481,7 @@ const fn epoch_of(notice: &Notice) -> Epoch {
         | Notice::Settled { epoch, .. }
         | Notice::GuestSpoke { epoch, .. }
         | Notice::Spoofed { epoch, .. }
-        | Notice::Conflict { epoch, .. }
-        | Notice::LeaseChanged { epoch, .. }
-        | Notice::Expired { epoch, .. } => *epoch,
+        | Notice::Conflict { epoch, .. } => *epoch,
     }
 }
 

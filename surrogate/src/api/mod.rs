@@ -16,7 +16,6 @@ mod socket;
 pub use client::{Client, ClientError};
 pub use events::EventLog;
 pub use messages::{
-    ConnectionStatus, EventRecord, GuestStatus, NicStatus, Refusal, RefusalCode, Released, Request,
-    Transition,
+    EventRecord, GuestStatus, NicStatus, Refusal, RefusalCode, Released, Request, Transition,
 };
 pub use server::{BindError, Server};

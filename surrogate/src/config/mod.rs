@@ -9,7 +9,6 @@
 mod convert;
 mod error;
 mod file;
-mod names;
 mod reader;
 mod value;
 

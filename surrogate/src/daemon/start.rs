@@ -1,6 +1,5 @@
 //! What must be there before anything is promised.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -216,7 +215,6 @@ pub(super) fn build(
         journal,
         events,
         host: HostBudget::new(wakes.budget, wakes.at_once, now),
-        ports: BTreeMap::new(),
         next_nic: 0,
         outbox,
         seed: clock::unix_ms(),

@@ -25,10 +25,6 @@ pub(super) enum Once {
     Conflict,
     /// [`Notice::Drained`].
     Drained,
-    /// [`Notice::LeaseChanged`].
-    LeaseChanged,
-    /// [`Notice::Expired`].
-    Expired,
 }
 
 impl Told {
@@ -78,7 +74,7 @@ impl Notices {
 }
 
 /// The kinds of [`Once`], and one each of the barrier, the mode, a lie and the end of a replay.
-const PER_NIC: usize = 11;
+const PER_NIC: usize = 9;
 
 #[cfg(test)]
 mod tests {

@@ -2,5 +2,4 @@
 
 pub mod identity;
 pub mod lifecycle;
-pub mod ports;
 pub mod table;

@@ -74,11 +74,10 @@ impl Envelope {
         self
     }
 
-    /// With don't-fragment set, as IPv6 always has it; then the identification says nothing (RFC 6864 4.1).
+    /// With don't-fragment set, as IPv6 always has it.
     pub(super) fn dont_fragment(mut self) -> Self {
         if let Header::V4(header) = &mut self.header {
             header.dont_fragment = true;
-            header.id = 0;
         }
         self
     }

@@ -11,49 +11,43 @@ use crate::guest::identity::Mac;
 
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DomainXml {
-    /// In the order of the text.
-    pub interfaces: Vec<Interface>,
-    /// In the order of the text.
-    pub disks: Vec<Disk>,
+pub(super) struct DomainXml {
+    pub(super) interfaces: Vec<Interface>,
+    pub(super) disks: Vec<Disk>,
 }
 
 /// One `<interface>`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Interface {
+pub(super) struct Interface {
     /// "bridge", "network", "ethernet", "direct", ...
-    pub kind: String,
-    /// `<mac address=...>`, if it is one.
-    pub mac: Option<Mac>,
+    pub(super) kind: String,
+    pub(super) mac: Option<Mac>,
     /// `<source bridge=...>`: also filled in by libvirt for a running domain on a network.
-    pub bridge: Option<String>,
-    /// `<source network=...>`.
-    pub network: Option<String>,
+    pub(super) bridge: Option<String>,
+    pub(super) network: Option<String>,
     /// `<source dev=...>` of a macvtap.
-    pub source_device: Option<String>,
+    pub(super) source_device: Option<String>,
     /// `<target dev=...>`: the tap; libvirt names one when the domain starts.
-    pub target: Option<String>,
+    pub(super) target: Option<String>,
     /// `<filterref filter=...>`.
-    pub filter: Option<String>,
+    pub(super) filter: Option<String>,
     /// `<port isolated='yes'/>`.
-    pub isolated: bool,
+    pub(super) isolated: bool,
     /// `<virtualport type=...>`, as for Open vSwitch.
-    pub virtual_port: Option<String>,
+    pub(super) virtual_port: Option<String>,
 }
 
 /// One `<disk>` with a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Disk {
-    /// `<target dev=...>`: what commands call it.
-    pub target: String,
+pub(super) struct Disk {
+    pub(super) target: String,
     /// `<mirror>`: a copy or an active commit runs.
-    pub mirrored: bool,
+    pub(super) mirrored: bool,
 }
 
 impl Interface {
     /// Why we cannot stand in for it, as far as the XML tells. One line.
-    #[must_use]
-    pub fn refusal(&self) -> Option<String> {
+    pub(super) fn refusal(&self) -> Option<String> {
         if let Some(filter) = &self.filter {
             return Some(format!(
                 "filtered by nwfilter \"{filter}\", which frames through us would not pass"
@@ -80,7 +74,7 @@ impl Interface {
 ///
 /// # Errors
 /// What is wrong with it, one line.
-pub fn parse(xml: &str) -> Result<DomainXml, String> {
+pub(super) fn parse(xml: &str) -> Result<DomainXml, String> {
     if xml.len() > LONGEST {
         return Err(format!("the domain's XML has {} bytes, more than {LONGEST}", xml.len()));
     }

@@ -7,7 +7,7 @@
 
 mod connection;
 mod domain;
-pub mod domain_xml;
+mod domain_xml;
 mod events;
 mod ffi;
 mod state;

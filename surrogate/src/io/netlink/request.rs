@@ -165,9 +165,8 @@ impl Reply {
     }
 }
 
-/// The messages of one datagram, each with its header; ends after the first that is cut short.
-#[derive(Clone, Debug)]
-pub struct Messages<'a>(pub &'a [u8]);
+/// The messages of one datagram; ends after the first that is cut short.
+pub(super) struct Messages<'a>(pub(super) &'a [u8]);
 
 impl<'a> Iterator for Messages<'a> {
     type Item = Result<(NetlinkHeader, &'a [u8]), RequestError>;
@@ -195,10 +194,7 @@ impl<'a> Iterator for Messages<'a> {
 }
 
 /// Reads the final message: an error number (0: done) and, if the kernel has more to say, its words.
-///
-/// # Errors
-/// What the kernel refused; [`RequestError::Unreadable`] for an error without a number.
-pub fn acknowledged(header: &NetlinkHeader, payload: &[u8]) -> Result<(), RequestError> {
+fn acknowledged(header: &NetlinkHeader, payload: &[u8]) -> Result<(), RequestError> {
     let Some((code, rest)) = payload.split_first_chunk() else {
         return if header.message_type == NLMSG_DONE {
             Ok(())

@@ -128,8 +128,7 @@ impl Watcher {
 }
 
 /// The numbers of the links that the notices in `datagram` are about, each once.
-#[must_use]
-pub fn concerned(datagram: &[u8]) -> Vec<u32> {
+fn concerned(datagram: &[u8]) -> Vec<u32> {
     let mut links: Vec<u32> = Messages(datagram)
         .map_while(Result::ok)
         .filter_map(|(header, payload)| {
