@@ -6,7 +6,7 @@ export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH):/usr/sbin:/sbin
 CARGO := cargo
 STAGE := .ci/stage
 
-.PHONY: help setup build guest test test-unit test-netns test-vm demo bench lint docs wasm release-check deb clean-lab
+.PHONY: help setup build guest test test-unit test-netns test-vm fuzz differential soak demo bench lint docs wasm release-check deb clean-lab
 
 help: ## say what there is (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,14 +31,24 @@ test-netns: build ## the network lab: real bridge, real clients, guests in names
 test-vm: build guest ## the VM lab: real QEMU guests under a libvirt of its own
 	$(STAGE) 'VM lab' 9 .ci/tests vm
 
+differential: build ## awake and asleep compared, frame by frame; the table in target/differential/
+	.ci/tests differential
+
+fuzz: setup ## any bytes into each parser and the engine, 60 s each; TARGET=name for one
+	@fuzz/run $(TARGET)
+
 demo: setup ## watch a guest sleep and wake; VM=1 for a real virtual machine
 	@$(CARGO) build --locked -p surrogate -p surrogate-house
 	$(if $(VM),@tests/lab/build-guest)
 	@trap 'target/debug/lab clean' EXIT; target/debug/lab demo $(if $(VM),--vm)
 
+bench: setup ## measure path, engine, wake and observed guests with a release daemon; about two minutes once built
+soak: setup ## a thousand TCP connections to fifty sleepers for ten minutes; SOAK_SECONDS for another time
+	$(CARGO) build --locked --workspace --bins
+	SOAK_SECONDS=$(or $(SOAK_SECONDS),600) $(CARGO) test --locked -p surrogate-house --test netns_soak -- --nocapture
 bench: setup ## measure path, engine and wake with a release daemon; under two minutes once built
 	$(CARGO) build --locked --release -p surrogate
-	$(CARGO) bench --locked -p surrogate-house --bench path --bench engine --bench wake
+	$(CARGO) bench --locked -p surrogate-house --bench path --bench engine --bench wake --bench observe
 
 lint: setup ## rustfmt and clippy
 	$(CARGO) fmt --all --check

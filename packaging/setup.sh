@@ -7,16 +7,19 @@
 # Each tool is looked for before its package is installed, so that a machine which has everything
 # downloads nothing and is done in a blink. Packages come without their recommendations, in the
 # variants that bring no service, and while they are installed a policy-rc.d refuses to start any
-# service; a policy-rc.d that was there before is put back. The Rust toolchain comes from rustup.
+# service; a policy-rc.d that was there before is put back. Avahi has no such variant: if it is
+# installed here, its service is disabled. The Rust toolchain comes from rustup.
 set -euo pipefail
 
 readonly RUST_NEEDED=1.95
 export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH:/usr/sbin:/sbin"
 
-# What must be there (a command, or a file by its path; * may stand in a path), and its package.
+# What must be there (a command, or a file by its path; * may stand in a path), and its package. arping by its
+# path: Debian has another program of that name, with other options, in /usr/sbin.
 needs() {
     cat <<'TABLE'
 cc                      gcc
+c++                     g++
 /usr/include/stdio.h    libc6-dev
 make                    make
 pkg-config              pkg-config
@@ -29,11 +32,22 @@ ss                      iproute2
 ethtool                 ethtool
 ps                      procps
 ping                    iputils-ping
-arping                  iputils-arping
+/usr/bin/arping         iputils-arping
+fping                   fping
+ndisc6                  ndisc6
+nmap                    nmap
+nping                   nmap
+hping3                  hping3
 socat                   socat
 busybox                 busybox
+avahi-daemon            avahi-daemon
+avahi-browse            avahi-utils
+dbus-daemon             dbus-daemon
+nbtscan                 nbtscan
 ssh                     openssh-client
 dropbear                dropbear-bin
+dnsmasq                 dnsmasq-base
+dhclient                isc-dhcp-client
 perl                    perl-base
 cpio                    cpio
 lz4                     lz4
@@ -93,6 +107,11 @@ install_packages() {
     apt-get "${options[@]}" install "${packages[@]}" > /dev/null
     allow_services
     trap - EXIT
+    # The tests start daemons of their own; this machine shall announce nothing at its next start.
+    if [[ " $* " == *" avahi-daemon "* ]] && command -v systemctl > /dev/null; then
+        systemctl --quiet disable avahi-daemon.service avahi-daemon.socket ||
+            echo "setup: avahi-daemon's service could not be disabled: it will start with the machine" >&2
+    fi
 }
 
 install_rust() {

@@ -159,7 +159,7 @@ fn agree(metrics: &Metrics, guest: &Value) -> Result<(), String> {
                 check(&series, &[("nic", &at)], value)?;
                 continue;
             };
-            let label = if key == "answered" { "by" } else { "reason" };
+            let label = if matches!(key.as_str(), "answered" | "spoken") { "by" } else { "reason" };
             let of_nic = |sample: &&Sample| {
                 let is = |key, value| sample.labels.iter().any(|(k, v)| k == key && v == value);
                 sample.name == series && is("guest", name) && is("nic", at.as_str())

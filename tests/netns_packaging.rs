@@ -61,9 +61,7 @@ fn the_configuration_that_is_shipped_passes_the_check() {
     let text = std::fs::read_to_string(packaging("surrogate.toml")).unwrap();
     let example = text.lines().map(|line| {
         let code = line.strip_prefix("# ").unwrap_or(line);
-        if code.starts_with("[[guest]]")
-            || code.split_once('=').is_some_and(|(key, _)| !key.trim().contains(' '))
-        {
+        if code.starts_with('[') || code.split_once('=').is_some_and(|(key, _)| !key.trim().contains(' ')) {
             code
         } else {
             line

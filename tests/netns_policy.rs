@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use surrogate_house::capture::Sender;
-use surrogate_house::clients::{Pinging, curl};
+use surrogate_house::clients::{Pinging, curl, ping_of};
 use surrogate_house::deadline::{pause, timed};
 use surrogate_house::lab::{LISTEN, Lab, bridge_state};
 use surrogate_house::until;
@@ -49,15 +49,57 @@ fn a_sleeper_that_runs_udp_echo_goes_on_echoing() {
         let socket = lab.network.c1.enter(|| UdpSocket::bind(any)).unwrap();
         socket.connect(SocketAddr::new(address, 7)).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        for length in [0, 1, 17, 1400] {
+        for length in [0, 1, 17, 1400, 4000] {
             let sent = vec![0x5a; length];
             socket.send(&sent).unwrap();
-            let mut back = [0; 2000];
+            let mut back = [0; 5000];
             let received = socket.recv(&mut back).unwrap();
             assert_eq!(back[..received], sent[..], "{address}, {length} bytes");
         }
     }
     assert!(guest.is_frozen());
+    lab.daemon.assert_conserved();
+}
+
+#[test]
+fn a_sleeper_that_runs_daytime_goes_on_telling_it() {
+    let lab = Lab::new(1, "", "listen = [\"udp/13\"]");
+    let guest = lab.guest();
+    lab.daemon.sleep("web1");
+    for address in [guest.v4, guest.v6] {
+        let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = lab.network.c1.enter(|| UdpSocket::bind(any)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.connect(SocketAddr::new(address, 13)).unwrap();
+        socket.send(&[]).unwrap();
+        let mut told = [0; 100];
+        let length = socket.recv(&mut told).unwrap();
+        let told = std::str::from_utf8(&told[..length]).unwrap();
+        let year = lab.network.c1.run("date", &["-u", "+%Y"]);
+        assert!(told.ends_with(&format!("{}\r\n", year.trim())), "{told}");
+    }
+    assert!(guest.is_frozen());
+    let status = lab.daemon.status("web1");
+    assert_eq!(status["nics"][0]["counters"]["answered"]["daytime"], 2, "{status}");
+    lab.daemon.assert_conserved();
+}
+
+#[test]
+fn long_pings_of_a_sleeper_are_answered_in_fragments_and_do_not_wake_it() {
+    let lab = Lab::one_guest();
+    let guest = lab.guest();
+    lab.daemon.sleep("web1");
+    for address in [guest.v4, guest.v6] {
+        for size in [1473, 3000, 30_000] {
+            let pings = ping_of(&lab.network.c1, address, 5, Duration::from_millis(50), size);
+            assert!(pings.all_answered(), "{size} bytes: {}", pings.text);
+            // It compares what comes back with what it sent.
+            assert!(!pings.text.contains("wrong data"), "{}", pings.text);
+        }
+    }
+    assert!(guest.is_frozen());
+    let status = lab.daemon.status("web1");
+    assert_eq!(status["wakes"], 0, "{status}");
     lab.daemon.assert_conserved();
 }
 
@@ -71,6 +113,35 @@ fn without_declared_ports_any_syn_wakes_and_the_guest_itself_refuses() {
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionRefused);
     until("the guest to be awake", PATIENCE, || lab.daemon.state("web1") == "awake");
     assert!(!guest.is_frozen());
+    lab.daemon.assert_conserved();
+}
+
+#[test]
+fn a_port_that_the_guest_refused_is_refused_while_it_sleeps_and_one_that_nobody_tried_wakes_it() {
+    let lab = Lab::new(1, "", "");
+    let guest = lab.guest();
+    let refused = |port: u16| {
+        let target = SocketAddr::new(guest.v4, port);
+        let refused = lab.network.c1.enter(|| TcpStream::connect_timeout(&target, PATIENCE));
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    };
+    let observed = || lab.daemon.status("web1")["nics"][0]["counters"]["observed"].as_u64().unwrap();
+    // The first refusal may come before the observer is there, and other frames are seen as well.
+    let mut before = observed();
+    until("the guest to be observed", PATIENCE, || {
+        before = observed();
+        (0..20).for_each(|_| refused(CLOSED));
+        observed() >= before + 20
+    });
+    lab.daemon.sleep("web1");
+    for _ in 0..3 {
+        refused(CLOSED);
+    }
+    assert!(guest.is_frozen());
+    let status = lab.daemon.status("web1");
+    assert_eq!(status["nics"][0]["counters"]["answered"]["tcp-reset"], 3, "{status}");
+    refused(CLOSED + 1);
+    until("the guest to be awake", PATIENCE, || lab.daemon.state("web1") == "awake");
     lab.daemon.assert_conserved();
 }
 

@@ -59,7 +59,7 @@ impl Port {
         let (deadline, mut got) = (Deadline::after(PATIENCE), Vec::new());
         while got.len() < wanted {
             assert!(!deadline.passed(), "{} of {wanted} frames came: {got:?}", got.len());
-            self.port.wait(self.never.as_fd(), Some(deadline.left())).unwrap();
+            self.port.wait([self.never.as_fd(), self.never.as_fd()], Some(deadline.left())).unwrap();
             while let Some(frame) = self.port.receive().unwrap() {
                 let mut bytes = frame.bytes.to_vec();
                 if let Some(tag) = frame.vlan {

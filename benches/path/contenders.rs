@@ -176,7 +176,7 @@ impl Contender {
             opened.send(name).unwrap();
             let never = sys::eventfd().unwrap();
             while !stop.load(Ordering::Relaxed) {
-                port.wait(never.as_fd(), Some(Duration::from_millis(50))).unwrap();
+                port.wait([never.as_fd(), never.as_fd()], Some(Duration::from_millis(50))).unwrap();
                 for _ in 0..64 {
                     let Some(frame) = port.receive().unwrap() else { break };
                     let mut reply = [0; 60];

@@ -2,8 +2,10 @@
 //!
 //! Which layer uses which, and where each thing is: docs/architecture.md. Without feature `io` there are
 //! only those that touch nothing: [`policy`], [`guest`] (who it is, its sleep cycle), [`responder`] (a
-//! reply for a request), [`engine`] (the decision about each frame), and what [`hypervisor`] is to do.
+//! reply for a request), [`custody`] (its TCP connections), [`engine`] (the decision about each frame), and
+//! what [`hypervisor`] is to do.
 
+pub mod custody;
 pub mod engine;
 pub mod guest;
 pub mod hash;

@@ -12,7 +12,7 @@ const LAYERS: [&[&str]; 8] = [
     &["api", "config", "hypervisor"],
     &["io"],
     &["engine"],
-    &["responder"],
+    &["responder", "custody"],
     &["guest"],
     &["policy"],
 ];
@@ -112,7 +112,7 @@ fn is_its_folders(path: &str) -> bool {
 }
 
 fn is_test(path: &Path) -> bool {
-    path.ends_with("tests.rs") || path.ends_with("responder/testing.rs")
+    path.ends_with("tests.rs") || path.ends_with("testing.rs")
 }
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

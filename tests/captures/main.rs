@@ -11,9 +11,14 @@
 )]
 
 mod damage;
+mod dhcp;
 mod files;
+mod fragments;
+mod groups;
 mod hosts;
 mod mutate;
+mod names;
+mod noise;
 mod pairs;
 mod said;
 mod sleeper;

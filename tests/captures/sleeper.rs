@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use surrogate::engine::{Command, Counters, Done, Engine, Limits, Mode, Output};
+use surrogate::engine::{Command, Counters, Done, Engine, Limits, Mode, Notice, Output, WakeReason};
 use surrogate::guest::identity::{Epoch, GuestId, InterfaceAddress, NicId, NicIdentity, PortId};
 use surrogate::policy::traffic::TrafficPolicy;
 use surrogate::rng::Rng;
@@ -21,6 +21,8 @@ pub struct Sleepers {
     nics: Vec<NicId>,
     epoch: Epoch,
     sent: Vec<Vec<u8>>,
+    /// What asked for a wake.
+    pub wakes: Vec<WakeReason>,
 }
 
 impl Sleepers {
@@ -41,6 +43,7 @@ impl Sleepers {
             nics: Vec::new(),
             epoch: Epoch(1),
             sent: Vec::new(),
+            wakes: Vec::new(),
         };
         for (n, host) in (0..).zip(hosts) {
             let prefix = |v4| if v4 { 24 } else { 64 };
@@ -99,6 +102,11 @@ impl Sleepers {
         }
     }
 
+    /// What was counted, of all.
+    pub fn counters(&self) -> impl Iterator<Item = &Counters> {
+        self.nics.iter().filter_map(|&nic| self.engine.counters(nic))
+    }
+
     /// All enter `mode` in the next epoch.
     fn set_mode(&mut self, mode: Mode) {
         self.epoch = self.epoch.next();
@@ -144,6 +152,7 @@ impl Sleepers {
                 match output {
                     Output::Transmit { bytes, .. } => self.sent.push(bytes.to_vec()),
                     Output::Deliver { nic, epoch, .. } => *delivered.entry((nic, epoch)).or_default() += 1,
+                    Output::Notify(Notice::Wake { reason, .. }) => self.wakes.push(reason),
                     Output::Inject { .. } | Output::Notify(_) => {}
                 }
             }

@@ -1,10 +1,11 @@
-//! `lab demo [--vm]`: Surrogate's main job, shown live. `lab clean`: removes what a killed run left.
+//! `lab demo [--vm]`: Surrogate's main job, shown live. `lab clean`: removes what a killed run left. `lab echo
+//! PORT`: what guests of the lab serve with.
 
 mod demo;
 
 use std::process::ExitCode;
 
-use surrogate_house::namespace;
+use surrogate_house::{echo_server, namespace};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -17,8 +18,13 @@ fn main() -> ExitCode {
             }
             ExitCode::SUCCESS
         }
+        ["echo", port] if port.parse::<u16>().is_ok() => {
+            let error = echo_server::serve(port.parse().unwrap_or_default()).err();
+            eprintln!("lab echo: {error:?}");
+            ExitCode::FAILURE
+        }
         _ => {
-            eprintln!("usage: lab demo [--vm] | lab clean");
+            eprintln!("usage: lab demo [--vm] | lab clean | lab echo PORT");
             ExitCode::from(2)
         }
     }

@@ -95,13 +95,35 @@ impl Capture {
     /// If it does not within `allowed`, saying `what` was awaited.
     #[track_caller]
     pub fn wait(&self, what: &str, allowed: Duration, enough: impl Fn(&[Frame]) -> bool) -> Vec<Frame> {
+        self.wait_after(0, what, allowed, enough)
+    }
+
+    /// How many frames passed until now.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.shared.frames.lock().unwrap().len()
+    }
+
+    /// As [`wait`](Self::wait), of what passed after the first `seen` frames.
+    ///
+    /// # Panics
+    /// Likewise.
+    #[track_caller]
+    pub fn wait_after(
+        &self,
+        seen: usize,
+        what: &str,
+        allowed: Duration,
+        enough: impl Fn(&[Frame]) -> bool,
+    ) -> Vec<Frame> {
         let deadline = Deadline::after(allowed);
         let mut frames = self.shared.frames.lock().unwrap();
-        while !enough(&frames) {
-            assert!(!deadline.passed(), "waited {allowed:?} in vain for {what}; seen: {frames:#?}");
+        while !enough(&frames[seen..]) {
+            let since = &frames[seen..];
+            assert!(!deadline.passed(), "waited {allowed:?} in vain for {what}; seen: {since:#?}");
             frames = self.shared.more.wait_timeout(frames, deadline.left()).unwrap().0;
         }
-        frames.clone()
+        frames[seen..].to_vec()
     }
 
     /// Ends the capture.
@@ -167,6 +189,15 @@ impl Sender {
     #[track_caller]
     pub fn new(namespace: &Namespace, interface: &str) -> Self {
         Self(namespace.enter(|| sys::packet_socket(interface)).unwrap())
+    }
+
+    /// From now on what the calling thread sends arrives in the order in which it was sent, also where the kernel
+    /// would handle it on another processor. What the thread starts stays on the same processor too.
+    ///
+    /// # Panics
+    /// If the kernel refuses.
+    pub fn in_order() {
+        sys::stay_on_this_processor().unwrap();
     }
 
     /// Sends one frame, destination MAC to payload.

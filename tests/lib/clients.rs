@@ -53,6 +53,12 @@ pub fn ping(from: &Namespace, address: IpAddr, count: u32, interval: Duration) -
     Pinging::start(from, address, interval).end_after(count)
 }
 
+/// The same with `size` bytes of data each.
+#[must_use]
+pub fn ping_of(from: &Namespace, address: IpAddr, count: u32, interval: Duration, size: usize) -> Pings {
+    Pinging::start_of(from, address, interval, size).end_after(count)
+}
+
 /// A ping that goes on until it is stopped.
 ///
 /// What ping itself counts at its end is no use on a busy machine: told to end it counts as lost whatever is
@@ -70,9 +76,13 @@ impl Pinging {
     /// Starts it.
     #[must_use]
     pub fn start(from: &Namespace, address: IpAddr, interval: Duration) -> Self {
-        let interval = interval.as_secs_f64().to_string();
+        Self::start_of(from, address, interval, 56)
+    }
+
+    fn start_of(from: &Namespace, address: IpAddr, interval: Duration, size: usize) -> Self {
+        let (interval, size) = (interval.as_secs_f64().to_string(), size.to_string());
         let mut command = from.command("ping");
-        command.args(["-n", "-i", &interval, &address.to_string()]).env("LC_ALL", "C");
+        command.args(["-n", "-i", &interval, "-s", &size, &address.to_string()]).env("LC_ALL", "C");
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = lines_of(child.stdout.take().unwrap(), Some);
         // On SIGQUIT it writes "\r<answers>/<sent> packets, ...".

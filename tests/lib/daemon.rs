@@ -350,13 +350,15 @@ fn runs(pid: u32) -> bool {
 /// If there is none.
 #[must_use]
 pub fn binary() -> PathBuf {
-    if let Some(path) = std::env::var_os("SURROGATE_BIN") {
-        return path.into();
-    }
+    std::env::var_os("SURROGATE_BIN").map_or_else(|| beside("surrogate"), PathBuf::from)
+}
+
+/// The program `name` that was built with the running one.
+pub(crate) fn beside(name: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap();
-    let candidates = own.ancestors().skip(1).take(2).map(|folder| folder.join("surrogate"));
+    let candidates = own.ancestors().skip(1).take(2).map(|folder| folder.join(name));
     let found = candidates.into_iter().find(|path| path.is_file());
-    found.unwrap_or_else(|| panic!("no surrogate beside {}: run cargo build", own.display()))
+    found.unwrap_or_else(|| panic!("no {name} beside {}: run cargo build", own.display()))
 }
 
 /// The folder of the scripts that the lab runs.

@@ -18,11 +18,15 @@
 pub mod capture;
 pub mod cgroup;
 pub mod clients;
+pub mod connections;
 pub mod daemon;
 pub mod deadline;
+pub mod dhcp;
+pub mod echo_server;
 pub mod events;
 pub mod lab;
 pub mod machine;
+pub mod names;
 pub mod namespace;
 pub mod netns_guest;
 pub mod network;
@@ -34,6 +38,7 @@ mod sys;
 
 pub use capture::{Capture, Frame};
 pub use cgroup::Cgroup;
+pub use connections::Connections;
 pub use daemon::{Config, Daemon};
 pub use deadline::{Deadline, until};
 pub use events::Events;

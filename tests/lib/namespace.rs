@@ -91,6 +91,21 @@ impl Namespace {
         pid
     }
 
+    /// Kills a process that [`start`](Self::start) began, and waits until it is gone.
+    ///
+    /// # Panics
+    /// If there is no such process.
+    #[track_caller]
+    pub fn end(&self, pid: u32) {
+        let mut children = self.children.lock().unwrap();
+        let at =
+            children.iter().position(|child| child.id() == pid).expect("a process that was started here");
+        let mut child = children.swap_remove(at);
+        // An error means that it has ended already.
+        let _ = child.kill();
+        child.wait().unwrap();
+    }
+
     /// Runs `f` on a thread in this namespace; sockets it opens stay here. Not for starting processes:
     /// they would end with that thread.
     pub fn enter<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {

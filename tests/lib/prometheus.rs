@@ -88,18 +88,25 @@ impl Metrics {
         &self.0
     }
 
+    /// All values of `name` whose labels contain `labels`, added up.
+    #[must_use]
+    pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        self.0.iter().filter(|sample| sample.is(name, labels)).map(|sample| sample.value).sum()
+    }
+
     /// The number of the series with just these labels.
     #[must_use]
     pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
-        let has = |sample: &Sample, (key, value): &(&str, &str)| {
-            sample.labels.iter().any(|(k, v)| k == key && v == value)
-        };
-        let fits = |sample: &&Sample| {
-            sample.name == name
-                && sample.labels.len() == labels.len()
-                && labels.iter().all(|label| has(sample, label))
-        };
+        let fits = |sample: &&Sample| sample.is(name, labels) && sample.labels.len() == labels.len();
         self.0.iter().find(fits).map(|sample| sample.value)
+    }
+}
+
+impl Sample {
+    /// Whether it is of the family `name` and has all of `labels`.
+    fn is(&self, name: &str, labels: &[(&str, &str)]) -> bool {
+        let has = |(key, value): &(&str, &str)| self.labels.iter().any(|(k, v)| k == key && v == value);
+        self.name == name && labels.iter().all(has)
     }
 }
 

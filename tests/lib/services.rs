@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::daemon::beside;
 use crate::deadline::until;
 use crate::namespace::{Namespace, must};
 
@@ -26,6 +27,12 @@ pub fn echo(namespace: &Namespace) {
         // socat complains of peers that go; that is theirs to do.
         namespace.start(namespace.command("socat").args([address, "PIPE"]).stderr(Stdio::null()));
     }
+    listening(namespace, 7);
+}
+
+/// Echo over TCP at port 7 for many connections at once.
+pub fn echo_for_many(namespace: &Namespace) {
+    namespace.start(namespace.command(beside("lab")).args(["echo", "7"]));
     listening(namespace, 7);
 }
 

@@ -26,6 +26,21 @@ pub(crate) fn run_inside(command: &mut Command, namespace: File) {
     unsafe { command.pre_exec(enter) };
 }
 
+/// Keeps the calling thread on the processor that it runs on: the kernel handles what it sends to a veth on that
+/// same processor, in order.
+pub(crate) fn stay_on_this_processor() -> io::Result<()> {
+    // SAFETY: no pointers.
+    let here = check(unsafe { libc::sched_getcpu() })?;
+    // SAFETY: all zeroes is an empty set; `CPU_SET` writes inside it or not at all.
+    let set = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(usize::try_from(here).unwrap_or_default(), &mut set);
+        set
+    };
+    // SAFETY: the kernel reads `set`, whose size is given; 0 is the calling thread.
+    check(unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) }).map(drop)
+}
+
 /// Sends `signal` to the process `pid`; false if there is none.
 pub(crate) fn signal(pid: u32, signal: i32) -> bool {
     let Ok(pid) = i32::try_from(pid) else { return false };
@@ -59,6 +74,15 @@ pub(crate) fn packet_socket(interface: &str) -> io::Result<OwnedFd> {
     // SAFETY: the kernel reads `length` bytes of `address`, which is that long and outlives the call.
     check(unsafe { libc::bind(fd, (&raw const address).cast(), length) })?;
     Ok(socket)
+}
+
+/// Lets the kernel ask the peer of a TCP connection whether it is there, after each so many `seconds` of silence,
+/// and end the connection after `times` questions in vain.
+pub(crate) fn keep_alive(fd: RawFd, seconds: i32, times: i32) -> io::Result<()> {
+    set_option(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, seconds)?;
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, seconds)?;
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, times)
 }
 
 /// One frame from a packet socket.

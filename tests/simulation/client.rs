@@ -184,7 +184,12 @@ impl World {
         let (own, guest) = (self.clients[client].station, self.nics[flow.nic].station);
         let (bytes, kind) = match segment {
             Some(segment) => {
-                let kind = if segment.flags == TcpFlags::SYN { Kind::Syn } else { Kind::Segment };
+                let is_end = segment.flags.contains(TcpFlags::FIN);
+                let kind = match segment.flags {
+                    TcpFlags::SYN => Kind::Syn,
+                    _ if is_end || segment.len == 0 => Kind::Edge,
+                    _ => Kind::Segment,
+                };
                 (frames::tcp(&own, &guest, &segment), kind)
             }
             None => (frames::udp(&own, guest.mac, guest.v4, flow.ports, flow.seq, 60), Kind::Datagram),

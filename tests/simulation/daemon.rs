@@ -304,7 +304,10 @@ impl Daemon {
                 lifecycle.handle_frame(now, epoch, reason, &mut self.host);
             }
             Notice::GuestSpoke { epoch, .. } => lifecycle.handle_guest_spoke(now, epoch, &mut self.host),
-            Notice::Conflict { .. } | Notice::Spoofed { .. } => {}
+            Notice::Conflict { .. }
+            | Notice::Spoofed { .. }
+            | Notice::LeaseChanged { .. }
+            | Notice::Expired { .. } => {}
             Notice::BarrierPassed { .. }
             | Notice::ModeSet { .. }
             | Notice::Drained { .. }
@@ -481,7 +484,9 @@ const fn epoch_of(notice: &Notice) -> Epoch {
         | Notice::Settled { epoch, .. }
         | Notice::GuestSpoke { epoch, .. }
         | Notice::Spoofed { epoch, .. }
-        | Notice::Conflict { epoch, .. } => *epoch,
+        | Notice::Conflict { epoch, .. }
+        | Notice::LeaseChanged { epoch, .. }
+        | Notice::Expired { epoch, .. } => *epoch,
     }
 }
 

@@ -153,7 +153,7 @@ impl World {
             DropReason::Malformed | DropReason::BadChecksum => kind == Kind::Damaged,
             DropReason::BadSource => matches!(kind, Kind::Spoofed | Kind::Damaged),
             DropReason::OwnFrame => frame.src() == self.nics[nic].station.mac,
-            DropReason::Duplicate => matches!(kind, Kind::Syn | Kind::Segment),
+            DropReason::Duplicate => matches!(kind, Kind::Syn | Kind::Segment | Kind::Edge),
             DropReason::ClosedPort => setup.traffic.closed_ports == ClosedPorts::Silent,
             DropReason::RateLimited => {
                 matches!(kind, Kind::Echo | Kind::Datagram | Kind::Long | Kind::Damaged)
@@ -161,8 +161,10 @@ impl World {
             DropReason::BufferFull | DropReason::HostFull => !setup.holds_plenty,
             DropReason::OutputFull => setup.limits.outbox_bytes < 64 << 10,
             DropReason::EchoLoop => kind == Kind::Datagram,
-            DropReason::SourceRoute => kind == Kind::Damaged,
+            DropReason::SourceRoute | DropReason::UnknownOption => kind == Kind::Damaged,
             DropReason::Aged | DropReason::FloodedRing | DropReason::TooLong | DropReason::GuestGone => false,
+            // No station of this network sends fragments.
+            DropReason::FragmentOverlap | DropReason::FragmentTimeout | DropReason::FragmentLimit => false,
         }
     }
 

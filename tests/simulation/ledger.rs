@@ -19,6 +19,8 @@ pub enum Kind {
     Echo,
     Syn,
     Segment,
+    /// A bare acknowledgement or the end of a connection: delivered before or after the rest of its flow.
+    Edge,
     Datagram,
     Broadcast,
     Announcement,
@@ -214,8 +216,8 @@ impl Ledger {
         };
         let sent = &mut self.frames[uid as usize];
         let passage = &mut sent.passed[nic];
-        let is_syn = sent.kind == Kind::Syn;
-        let was_there = matches!(sent.kind, Kind::Syn | Kind::Segment) && {
+        let has_own_place = matches!(sent.kind, Kind::Syn | Kind::Edge);
+        let was_there = matches!(sent.kind, Kind::Syn | Kind::Segment | Kind::Edge) && {
             let content = self.bytes[uid as usize].split_last_chunk::<{ frames::NUMBER }>();
             let content: Box<[u8]> = content.map_or(&[][..], |(content, _)| content).into();
             // The copy before this one left after this one came.
@@ -231,14 +233,14 @@ impl Ledger {
             Some("was delivered, but is not what was sent")
         } else if was_there {
             Some("was delivered, and so was a copy that was held beside it")
-        } else if !is_syn && passage.taken < desk.newest {
+        } else if !has_own_place && passage.taken < desk.newest {
             Some("was delivered behind one that came later")
         } else {
             None
         };
         passage.delivered = true;
         self.tally.twice += u64::from(passage.direct);
-        if !is_syn {
+        if !has_own_place {
             desk.newest = passage.taken;
         }
         if let Some(wrong) = wrong {
@@ -246,9 +248,9 @@ impl Ledger {
         }
         let Some(flow) = sent.flow else { return };
         let newest = &mut self.newest[flow][nic];
-        if sent.arrival >= *newest {
+        if sent.arrival >= *newest || sent.kind == Kind::Edge {
             // A SYN's newest copy stands in the place of the first.
-            if !is_syn {
+            if !has_own_place {
                 *newest = sent.arrival;
             }
         } else if passage.late {

@@ -51,6 +51,7 @@ impl Setup {
             closed_ports: dice.one_of(&[ClosedPorts::Reset, ClosedPorts::Silent, ClosedPorts::Wake]),
             flooded: dice.one_of(&[Flooded::Hold, Flooded::Hold, Flooded::Wake, Flooded::Absorb]),
             hold,
+            ..TrafficPolicy::default()
         };
         // From a busy network, where a cycle is many steps, to a quiet one, where deadlines pass.
         let gap = Duration::from_micros(dice.one_of(&[150, 500, 1_500, 5_000, 20_000, 80_000]));

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use crate::custody::Unrepresentable;
 use crate::engine::Counters;
 use crate::hypervisor::Depth;
 
@@ -161,8 +162,21 @@ pub struct NicStatus {
     pub addresses: Vec<String>,
     /// The engine's mode for it: pass, fence, answer, hold, replay.
     pub mode: String,
+    /// TCP connections that could not be answered for if it slept now, some of them if there are many: it is not
+    /// put to sleep by itself as long as there are any.
+    #[serde(default)]
+    pub kept_awake: Vec<ConnectionStatus>,
     /// What became of its frames.
     pub counters: Counters,
+}
+
+/// A connection that keeps a guest awake.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionStatus {
+    /// The guest's end and the other one.
+    pub connection: String,
+    /// Why it does.
+    pub why: Unrepresentable,
 }
 
 /// Something that happened, as `surrogate events` tells it.
@@ -184,13 +198,14 @@ pub struct EventRecord {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::engine::{Answered, DropReason};
 
     #[test]
     fn counters_by_kind_have_names_outside() {
         let mut web1 = guest("web1", "asleep");
         let counters = &mut web1.nics[0].counters;
-        counters.answered[2] = 7;
-        counters.held_dropped[9] = 1;
+        counters.answered[Answered::Ndisc as usize] = 7;
+        counters.held_dropped[DropReason::Aged as usize] = 1;
         let json = serde_json::to_value(&web1).unwrap();
         let told = &json["nics"][0]["counters"];
         assert_eq!(told["answered"], serde_json::json!({ "ndisc": 7 }));
@@ -208,6 +223,7 @@ pub(crate) mod tests {
             vlan: None,
             addresses: vec!["192.0.2.11/24".to_owned(), "2001:db8::11/64".to_owned()],
             mode: "answer".to_owned(),
+            kept_awake: Vec::new(),
             counters: Counters::default(),
         };
         GuestStatus {

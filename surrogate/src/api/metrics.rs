@@ -12,6 +12,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::messages::{GuestStatus, NicStatus};
 use crate::engine::verdict::{Answered, DropReason};
+use crate::io::observe;
 use crate::io::process::ProcessFigures;
 
 /// What `Content-Type` the text has.
@@ -37,6 +38,8 @@ pub struct PortFigures {
     pub transmit_failed: u64,
     /// Frames that the kernel discarded because we did not read them in time.
     pub kernel_drops: u64,
+    /// What awake guests on that bridge were observed by.
+    pub observed: observe::Numbers,
 }
 
 /// Renders the text for `guests` and `ports` as they are now, and this process.
@@ -69,12 +72,20 @@ fn build(registry: &mut Registry) {
 
 fn port_figures(registry: &mut Registry, ports: &[PortFigures]) {
     type Figure = fn(&PortFigures) -> u64;
-    let figures: [(&str, &str, Figure); 5] = [
+    let figures: [(&str, &str, Figure); 7] = [
         ("surrogate_port_received", "Frames read from the surrogate port", |p| p.received),
         ("surrogate_port_foreign", "Frames that concerned no sleeper", |p| p.foreign),
         ("surrogate_port_transmitted", "Frames of ours that the port took", |p| p.transmitted),
         ("surrogate_port_transmit_failed", "Frames of ours that it did not take", |p| p.transmit_failed),
         ("surrogate_port_kernel_drops", "Frames lost because they were not read in time", |p| p.kernel_drops),
+        ("surrogate_observed_drops", "Such frames lost because they were not read in time", |p| {
+            p.observed.dropped
+        }),
+        (
+            "surrogate_observed_too_busy",
+            "Idle guests that turned out to be too busy to be watched closely",
+            |p| p.observed.too_busy,
+        ),
     ];
     for (name, help, figure) in figures {
         let family = Family::<Labels, Counter>::default();
@@ -110,7 +121,7 @@ fn states(registry: &mut Registry, guests: &[GuestStatus]) {
 
 fn frames(registry: &mut Registry, guests: &[GuestStatus]) {
     type Read = fn(&NicStatus) -> u64;
-    let plain: [(&str, &str, Read); 11] = [
+    let plain: [(&str, &str, Read); 15] = [
         ("concerned", "Frames that concerned the sleeper", |nic| nic.counters.concerned),
         ("absorbed", "Frames that needed no answer", |nic| nic.counters.absorbed),
         ("stubbed", "Frames given to a listener stub", |nic| nic.counters.stubbed),
@@ -124,6 +135,14 @@ fn frames(registry: &mut Registry, guests: &[GuestStatus]) {
         ("transmit_failed", "Answers the port did not take", |nic| nic.counters.transmit_failed),
         ("own_source", "Frames from the sleeper's own MAC", |nic| nic.counters.own_source),
         ("silencing", "Those that silenced us until the hypervisor was asked", |nic| nic.counters.silencing),
+        ("conflicts", "Claims of other hosts to the sleeper's addresses", |nic| nic.counters.conflicts),
+        ("observed", "Frames seen at the port of the awake guest", |nic| nic.counters.observed),
+        (
+            "unremembered",
+            "Times that a limit kept what the guest or its routers told from being remembered",
+            |nic| nic.counters.unremembered,
+        ),
+        ("expired", "Addresses not answered for since their lifetime is over", |nic| nic.counters.expired),
     ];
     for (name, help, read) in plain {
         let family = Family::<Labels, Counter>::default();
@@ -135,6 +154,7 @@ fn frames(registry: &mut Registry, guests: &[GuestStatus]) {
     let answered = Family::<Labels, Counter>::default();
     let dropped = Family::<Labels, Counter>::default();
     let held_dropped = Family::<Labels, Counter>::default();
+    let spoken = Family::<Labels, Counter>::default();
     let holding = Family::<Labels, Gauge>::default();
     let bytes = Family::<Labels, Gauge>::default();
     let with = |labels: &Labels, key: &'static str, value: &str| {
@@ -145,6 +165,9 @@ fn frames(registry: &mut Registry, guests: &[GuestStatus]) {
     each_nic(guests, |nic, labels| {
         for (kind, n) in Answered::ALL.into_iter().zip(nic.counters.answered) {
             answered.get_or_create(&with(&labels, "by", kind.name())).inc_by(n);
+        }
+        for (kind, n) in Answered::ALL.into_iter().zip(nic.counters.spoken) {
+            spoken.get_or_create(&with(&labels, "by", kind.name())).inc_by(n);
         }
         for (family, counts) in [(&dropped, nic.counters.dropped), (&held_dropped, nic.counters.held_dropped)]
         {
@@ -161,6 +184,7 @@ fn frames(registry: &mut Registry, guests: &[GuestStatus]) {
         "Frames answered in the guest's name, by responder",
         answered,
     );
+    registry.register("surrogate_frames_spoken", "Frames sent when their time came, by protocol", spoken);
     registry.register("surrogate_frames_dropped", "Frames dropped on arrival", dropped);
     registry.register("surrogate_frames_held_dropped", "Held frames dropped later", held_dropped);
     registry.register("surrogate_frames_holding", "Frames held now", holding);
@@ -202,6 +226,9 @@ mod tests {
         counters.concerned = 12;
         counters.answered[Answered::Ndisc as usize] = 5;
         counters.dropped[DropReason::Duplicate as usize] = 3;
+        counters.spoken[Answered::Presence as usize] = 4;
+        counters.observed = 9;
+        counters.unremembered = 2;
         counters.held_dropped[DropReason::Aged as usize] = 1;
         counters.holding_bytes = 600;
         web1.asleep_ms = 1500;
@@ -216,6 +243,9 @@ mod tests {
             "surrogate_guest_asleep_seconds_total{guest=\"web1\"} 1.5",
             "surrogate_frames_concerned_total{guest=\"web1\",nic=\"0\"} 12",
             "surrogate_frames_answered_total{guest=\"web1\",nic=\"0\",by=\"ndisc\"} 5",
+            "surrogate_frames_spoken_total{guest=\"web1\",nic=\"0\",by=\"presence\"} 4",
+            "surrogate_frames_observed_total{guest=\"web1\",nic=\"0\"} 9",
+            "surrogate_frames_unremembered_total{guest=\"web1\",nic=\"0\"} 2",
             "surrogate_frames_dropped_total{guest=\"web1\",nic=\"0\",reason=\"duplicate\"} 3",
             "surrogate_frames_held_dropped_total{guest=\"web1\",nic=\"0\",reason=\"aged\"} 1",
             "surrogate_holding_bytes{guest=\"web1\",nic=\"0\"} 600",

@@ -16,6 +16,7 @@ mod socket;
 pub use client::{Client, ClientError};
 pub use events::EventLog;
 pub use messages::{
-    EventRecord, GuestStatus, NicStatus, Refusal, RefusalCode, Released, Request, Transition,
+    ConnectionStatus, EventRecord, GuestStatus, NicStatus, Refusal, RefusalCode, Released, Request,
+    Transition,
 };
 pub use server::{BindError, Server};

@@ -99,8 +99,7 @@ impl Server {
         shutdown: impl Future<Output = ()> + Send,
     ) {
         let (stop, stopping) = watch::channel(false);
-        let followers = Arc::new(Semaphore::new(FOLLOWERS));
-        let routes = Arc::new(Routes { requests, events, stopping, followers });
+        let routes = routes(requests, events, stopping);
         let operators = Arc::new(Semaphore::new(OPERATORS));
         let scrapes = Arc::new(Semaphore::new(SCRAPES));
         let mut connections = JoinSet::new();
@@ -177,8 +176,27 @@ const fn may(uid: u32, owner: u32) -> bool {
     uid == 0 || uid == owner
 }
 
+/// Answers one connection of an operator who may, whatever it is made of.
+pub async fn answer(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    requests: mpsc::Sender<Request>,
+    events: Arc<EventLog>,
+) {
+    let (_running, stopping) = watch::channel(false);
+    operator(stream, true, routes(requests, events, stopping), None).await;
+}
+
+fn routes(
+    requests: mpsc::Sender<Request>,
+    events: Arc<EventLog>,
+    stopping: watch::Receiver<bool>,
+) -> Arc<Routes> {
+    let followers = Arc::new(Semaphore::new(FOLLOWERS));
+    Arc::new(Routes { requests, events, stopping, followers })
+}
+
 async fn operator(
-    stream: UnixStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     allowed: bool,
     routes: Arc<Routes>,
     _slot: Option<OwnedSemaphorePermit>,

@@ -126,12 +126,20 @@ fn nic_status(n: usize, nic: &NicStatus, field: &mut impl FnMut(&str, String)) {
             bytes(counters.holding_bytes)
         ),
     );
+    for kept in &nic.kept_awake {
+        field("  kept", format!("awake by {}: {}", kept.connection, kept.why));
+    }
+    if counters.spoken.iter().any(|n| *n > 0) {
+        let spoken = kinds(Answered::ALL.map(Answered::name), counters.spoken);
+        field("  spoken", format!("{spoken} of its own accord"));
+    }
     let odd = [
         (counters.overtaken, "came after the release"),
         (counters.awake_unicast, "came to us while the guest was awake"),
         (counters.transmit_failed, "answers could not be sent"),
         (counters.own_source, "came from its own MAC while it slept"),
         (counters.silencing, "of them silenced us until its hypervisor was asked"),
+        (counters.conflicts, "claimed its addresses for another host"),
     ];
     let odd: Vec<String> =
         odd.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
@@ -305,7 +313,14 @@ let-go         left alone  1 min 00 s  paused       3      2      0  192.0.2.11 
         counters.holding = 2;
         counters.holding_bytes = 120;
         counters.overtaken = 1;
+        let why = crate::custody::Unrepresentable::Closing;
+        let connection = "192.0.2.11:22 to 192.0.2.99:40000".to_owned();
+        web1.nics[0].kept_awake = vec![crate::api::ConnectionStatus { connection, why }];
         let text = status(&web1, 1_700_003_700_000);
+        assert!(
+            text.contains("  kept      awake by 192.0.2.11:22 to 192.0.2.99:40000: it is being closed\n"),
+            "{text}"
+        );
         for part in [
             "state       asleep for 1 h 01 min (since 2023-11-14T22:13:20.000Z), put to sleep by Surrogate, depth pause",
             "hypervisor  local: paused",

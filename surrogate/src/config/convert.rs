@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use super::error::Problem;
 use super::file::{DaemonSection, File, GuestSection, HypervisorSection, NicSection, PolicyKeys};
+use super::names;
 use super::reader::{At, Tables, nearest};
 use super::value::{Kind, Transport};
 use super::{
@@ -17,6 +18,7 @@ use super::{
 };
 use crate::guest::identity::Mac;
 use crate::hypervisor::Depth;
+use crate::policy::custody::CustodyPolicy;
 use crate::policy::traffic::{HoldLimits, Listen, TrafficPolicy};
 
 /// What `file` means. If anything is added to `problems`, the result is not to be used.
@@ -179,6 +181,8 @@ impl Checks<'_> {
             if section.policy.hold_age.is_some() || section.policy.wake_timeout.is_some() {
                 self.hold_outlasts_wake(&keys, &place);
             }
+            let mut policy = policy(&keys, section.listen.map(listen));
+            policy.traffic.names = names::convert(section.names, section.services, &place, self.problems);
             let nics = section.nics.into_iter().map(|nic| self.nic(nic, &name.value, bridges)).collect();
             guests.push(Guest {
                 name: name.value,
@@ -186,7 +190,7 @@ impl Checks<'_> {
                 netns: section.netns.map(|at| at.value),
                 cgroup: section.cgroup.map(|at| at.value),
                 nics,
-                policy: policy(&keys, section.listen.map(listen)),
+                policy,
             });
         }
         guests
@@ -339,11 +343,21 @@ fn policy(keys: &PolicyKeys, listen: Option<Listen>) -> GuestPolicy {
             listen,
             closed_ports: or(keys.closed_ports.as_ref(), standard.closed_ports),
             flooded: or(keys.flooded.as_ref(), standard.flooded),
+            custody: or(keys.custody.as_ref(), standard.custody),
+            connections: CustodyPolicy {
+                connections: or(keys.connections.as_ref(), standard.connections.connections),
+                challenges_per_second: or(
+                    keys.challenges.as_ref(),
+                    standard.connections.challenges_per_second,
+                ),
+                keep_alive: or(keys.keep_alive.as_ref(), standard.connections.keep_alive),
+            },
             hold: HoldLimits {
                 frames: or(keys.hold_frames.as_ref(), standard.hold.frames),
                 bytes: or(keys.hold_bytes.as_ref(), standard.hold.bytes),
                 age: or(keys.hold_age.as_ref(), standard.hold.age),
             },
+            names: standard.names,
         },
     }
 }
@@ -356,7 +370,8 @@ impl PolicyKeys {
         }
         over!(
             idle_after min_awake depth wake idle_cpu idle_packets wake_burst wake_per_minute wake_timeout
-            hold_frames hold_bytes hold_age closed_ports flooded
+            hold_frames hold_bytes hold_age closed_ports flooded custody connections
+            challenges keep_alive
         )
     }
 }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use toml::de::DeTable;
 
 use super::error::Problem;
+use super::names::{self, NamesKeys, ServiceSection};
 use super::reader::{At, Section, Tables};
 use super::value::{self, Kind, Transport};
 use super::{PortKindName, WakePolicy};
@@ -68,6 +69,10 @@ pub(super) struct PolicyKeys {
     pub(super) hold_age: Option<At<Duration>>,
     pub(super) closed_ports: Option<At<ClosedPorts>>,
     pub(super) flooded: Option<At<Flooded>>,
+    pub(super) custody: Option<At<bool>>,
+    pub(super) connections: Option<At<NonZeroUsize>>,
+    pub(super) challenges: Option<At<u32>>,
+    pub(super) keep_alive: Option<At<Option<Duration>>>,
 }
 
 /// `[[guest]]`.
@@ -77,6 +82,8 @@ pub(super) struct GuestSection {
     pub(super) netns: Option<At<String>>,
     pub(super) cgroup: Option<At<PathBuf>>,
     pub(super) listen: Option<Vec<At<(Transport, u16)>>>,
+    pub(super) names: NamesKeys,
+    pub(super) services: Vec<At<ServiceSection>>,
     pub(super) nics: Vec<NicSection>,
     /// Whether anything is written that says its addresses, well or not.
     pub(super) gives_addresses: bool,
@@ -167,6 +174,7 @@ fn policy(section: &mut Section<'_, '_>) -> PolicyKeys {
         wake_timeout: section.take("wake_timeout", value::positive_duration),
         closed_ports: section.take("closed_ports", value::closed_ports),
         flooded: section.take("flooded", value::flooded),
+        custody: section.take("custody", value::yes_or_no),
         ..PolicyKeys::default()
     };
     section.table("wake_budget", |section| {
@@ -177,6 +185,11 @@ fn policy(section: &mut Section<'_, '_>) -> PolicyKeys {
         keys.hold_frames = section.take("frames", value::count_in_memory);
         keys.hold_bytes = section.take("bytes", value::size);
         keys.hold_age = section.take("age", value::positive_duration);
+    });
+    section.table("connections", |section| {
+        keys.connections = section.take("limit", value::connections);
+        keys.challenges = section.take("challenges", value::count);
+        keys.keep_alive = section.take("keep_alive", value::keep_alive);
     });
     keys
 }
@@ -207,6 +220,8 @@ fn guest(section: &mut Section<'_, '_>) -> GuestSection {
         netns: section.take("netns", value::netns_name),
         cgroup: section.take("cgroup", value::path),
         listen: section.list("listen", value::listen),
+        names: section.table("names", names::keys).map(|at| at.value).unwrap_or_default(),
+        services: section.tables("service", names::service).list,
         nics,
         gives_addresses,
         policy: policy(section),

@@ -9,6 +9,7 @@
 mod convert;
 mod error;
 mod file;
+mod names;
 mod reader;
 mod value;
 

@@ -1,4 +1,6 @@
 use super::*;
+use crate::policy::custody::CustodyPolicy;
+use crate::policy::names::{Names, Service};
 use crate::policy::traffic::{ClosedPorts, Flooded, Listen};
 
 const WHOLE: &str = r#"
@@ -34,6 +36,8 @@ wake_timeout = "30s"
 hold         = { frames = 4096, bytes = "4MiB", age = "75s" }
 closed_ports = "reset"
 flooded      = "hold"
+custody      = true
+connections  = { limit = 1024, challenges = 100, keep_alive = "never" }
 
 [[guest]]
 name       = "web1"
@@ -52,6 +56,14 @@ cgroup     = "/sys/fs/cgroup/db1"
 idle_after = "never"
 depth      = "save"
 hold       = { age = "90s" }
+[guest.names]
+host    = "db1"
+netbios = ["DB1", "DB1<20>", "OFFICE<00> group"]
+[[guest.service]]
+name = "Our database"
+kind = "_postgresql._tcp"
+port = 5432
+txt  = ["role=primary"]
 [[guest.nic]]
 bridge    = "br0"
 port      = "vdb1"
@@ -83,6 +95,16 @@ fn the_whole_contract_is_read() {
     assert_eq!(db1.nics.len(), 2);
     assert_eq!(db1.nics[0].vlan, Some(7), "web1's address again, in another VLAN: another network");
     assert_eq!(db1.netns.as_deref(), Some("db1"));
+    assert_eq!(web1.policy.traffic.names, Names::default());
+    let names = &db1.policy.traffic.names;
+    assert_eq!(names.host.as_deref(), Some("db1"));
+    assert_eq!(
+        names.netbios.iter().map(|n| (n.name.0, n.group)).collect::<Vec<_>>(),
+        [(*b"DB1            \0", false), (*b"DB1            \x20", false), (*b"OFFICE         \0", true)]
+    );
+    let kind = "_postgresql._tcp".to_owned();
+    let txt = vec!["role=primary".to_owned()];
+    assert_eq!(names.services, [Service { name: "Our database".to_owned(), kind, port: 5432, txt }]);
 }
 
 #[test]
@@ -102,6 +124,8 @@ fn the_defaults_are_those_of_the_example() {
     assert_eq!(config.hypervisors[0], example.hypervisors[0]);
     let traffic = &config.guests[0].policy.traffic;
     assert_eq!((traffic.closed_ports, traffic.flooded), (ClosedPorts::Reset, Flooded::Hold));
+    assert!(traffic.custody);
+    assert_eq!(traffic.connections, CustodyPolicy::default());
     let addresses = config.guests[0].nics[0].addresses.clone();
     assert_eq!(
         config.guests[0].nics,
@@ -161,7 +185,7 @@ fn what_is_wrong_is_one_line_each_with_what_was_meant() {
         (
             "name       = \"db1\"",
             "name       = \"web1\"",
-            "there are two [[guest]] named \"web1\"; the first is on line 36",
+            "there are two [[guest]] named \"web1\"; the first is on line 38",
         ),
         ("00:00:00:12", "00:00:00:11", "MAC 52:54:00:00:00:11 is of both \"web1\" and \"db1\""),
         ("00:00:00:12", "00:00:00:13", "MAC 52:54:00:00:00:13 is given twice to \"db1\""),
@@ -233,6 +257,14 @@ fn what_is_wrong_is_one_line_each_with_what_was_meant() {
         ),
         ("bytes = \"4MiB\"", "bytes = \"0KiB\"", "must be more than no bytes, found \"0KiB\""),
         ("bytes = \"4MiB\"", "bytes = \"4MB\"", "wanted a size, as \"64KiB\", \"4MiB\""),
+        ("custody      = true", "custody      = \"no\"", "wanted true or false, found \"no\""),
+        (
+            "keep_alive = \"never\"",
+            "keep_alive = \"5ms\"",
+            "must be at least \"1s\", or \"never\"; found \"5ms\"",
+        ),
+        ("limit = 1024", "limit = 70000", "must be at most 65536, found 70000"),
+        ("challenges = 100", "challenges = 0", "wanted a whole number above zero, found 0"),
         ("burst = 5", "burst = 0", "wanted a whole number above zero, found 0"),
         ("idle_cpu     = 2", "idle_cpu     = -1", "wanted a number, zero or above, found -1"),
         ("vlan      = 7", "vlan      = 4095", "wanted a VLAN from 1 to 4094, found 4095"),
@@ -251,6 +283,24 @@ fn what_is_wrong_is_one_line_each_with_what_was_meant() {
             "`wake_budget` stands twice in the same table",
         ),
         ("depth      = \"save\"", "bridge     = \"br0\"", "`bridge` stands beside [[guest.nic]]"),
+        (
+            "host    = \"db1\"",
+            "hots    = \"db1\"",
+            "unknown key `hots` in `names` of [[guest]] \"db1\": did you mean",
+        ),
+        ("host    = \"db1\"\n", "", "[[guest]] \"db1\": a service is at a host: give its name"),
+        ("host    = \"db1\"", "host = \"db1.local\"", "wanted the first part of the name alone, as \"db1\""),
+        ("\"OFFICE<00> group\"", "\"OFFICE<0>\"", "`netbios` in `names` of [[guest]] \"db1\": wanted a name"),
+        ("\"_postgresql._tcp\"", "\"postgresql\"", "`kind` in [[guest.service]]: wanted \"_NAME._tcp\""),
+        ("port = 5432", "port = 0", "`port` in [[guest.service]]: wanted a port from 1 to 65535, found 0"),
+        ("port = 5432\n", "", "[[guest.service]] has no `port`"),
+        ("\"role=primary\"", "\"=primary\"", "`txt` in [[guest.service]]: \"=primary\" has no key"),
+        (
+            "[[guest.service]]",
+            "[guest.service]",
+            "each service stands in double brackets, as [[guest.service]]",
+        ),
+        ("[guest.names]", "[[guest.names]]", "`names` in [[guest]] \"db1\": wanted a table"),
         ("metrics   = \"127.0.0.1:9180\"", "metrics = 9180", "wanted text in quotes, found 9180"),
         ("[[bridge]]\n", "[[bridge]\n", "not TOML: "),
     ] {
@@ -308,7 +358,7 @@ fn a_libvirt_guest_must_give_the_addresses_of_each_nic_and_one_in_a_namespace_ne
         let found = wrong(given, to);
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].1.starts_with(&format!("[[guest]] \"web1\" {missing}")), "{found:?}");
-        assert_eq!(found[0].0, 35, "where the guest begins");
+        assert_eq!(found[0].0, 37, "where the guest begins");
     }
     // Nothing but its name is given; and one of its two NICs is forgotten. In a namespace both are found.
     let (kind, nics) = (
@@ -322,6 +372,30 @@ fn a_libvirt_guest_must_give_the_addresses_of_each_nic_and_one_in_a_namespace_ne
         let netns = kind.replace("libvirt", "netns") + "netns = \"a\"\n" + nics;
         Config::parse(&netns).unwrap();
     }
+}
+
+#[test]
+fn a_guest_has_only_as_many_names_as_find_room() {
+    let service = |name: &str, txt: &str| {
+        format!("[[guest.service]]\nname = \"{name}\"\nkind = \"_http._tcp\"\nport = 80\ntxt = [{txt}]\n")
+    };
+    let guest = "[[hypervisor]]\nname = \"h\"\nkind = \"netns\"\n[[guest]]\nname = \"a\"\nhypervisor = \"h\"\n\
+                 netns = \"a\"\n";
+    let problem = |names: &str, services: &[String]| {
+        let text = format!("{guest}[guest.names]\nhost = \"a\"\n{names}\n{}", services.concat());
+        Config::parse(&text).map(drop).map_err(|error| error.to_string())
+    };
+    let services: Vec<String> = (0..13).map(|n| service(&n.to_string(), "")).collect();
+    assert_eq!(problem("", &services[..12]), Ok(()));
+    let error = problem("", &services).unwrap_err();
+    assert!(error.contains("[[guest]] \"a\": 13 [[guest.service]], at most 12"), "{error}");
+    let netbios = format!("netbios = [{}]", "\"A\", ".repeat(17));
+    let error = problem(&netbios, &[]).unwrap_err();
+    assert!(error.contains("17 `netbios` names, at most 16"), "{error}");
+    let error = problem("", &[service("x", &format!("\"{}\", ", "t".repeat(249)).repeat(5))]).unwrap_err();
+    assert!(error.contains("`txt` has 1250 bytes in all, at most 1000"), "{error}");
+    let error = problem("", &[service("x", ""), service("x", "")]).unwrap_err();
+    assert!(error.contains("has two services \"x\" of kind _http._tcp; the first is on line"), "{error}");
 }
 
 #[test]

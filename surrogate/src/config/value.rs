@@ -80,6 +80,28 @@ pub(super) fn count_in_memory(value: &DeValue<'_>) -> Result<NonZeroUsize, Strin
     count.ok_or_else(|| format!("wanted fewer, found {}", shown(value)))
 }
 
+/// TCP connections of one NIC.
+pub(super) fn connections(value: &DeValue<'_>) -> Result<NonZeroUsize, String> {
+    let count = count_in_memory(value)?;
+    if count.get() > MOST_CONNECTIONS {
+        return Err(format!("must be at most {MOST_CONNECTIONS}, found {}", shown(value)));
+    }
+    Ok(count)
+}
+
+/// How often a connection is kept alive from the guest's side.
+pub(super) fn keep_alive(value: &DeValue<'_>) -> Result<Option<Duration>, String> {
+    let interval = duration_or_never(value)?;
+    if interval.is_some_and(|interval| interval < SHORTEST_KEEP_ALIVE) {
+        return Err(format!("must be at least \"1s\", or \"never\"; found {}", shown(value)));
+    }
+    Ok(interval)
+}
+
+/// A guest has no more ports for one service of one peer; records take 300 bytes each.
+const MOST_CONNECTIONS: usize = 65_536;
+const SHORTEST_KEEP_ALIVE: Duration = Duration::from_secs(1);
+
 /// A number, not negative.
 pub(super) fn rate(value: &DeValue<'_>) -> Result<f64, String> {
     let number = match value {
@@ -235,6 +257,11 @@ pub(super) fn closed_ports(value: &DeValue<'_>) -> Result<ClosedPorts, String> {
     one_of(value, &words)
 }
 
+/// `true` or `false`.
+pub(super) fn yes_or_no(value: &DeValue<'_>) -> Result<bool, String> {
+    value.as_bool().ok_or_else(|| format!("wanted true or false, found {}", shown(value)))
+}
+
 /// Key `flooded`.
 pub(super) fn flooded(value: &DeValue<'_>) -> Result<Flooded, String> {
     one_of(value, &[("hold", Flooded::Hold), ("wake", Flooded::Wake), ("absorb", Flooded::Absorb)])
@@ -265,14 +292,16 @@ fn one_of<T: Copy>(value: &DeValue<'_>, words: &[(&str, T)]) -> Result<T, String
     })
 }
 
-fn string<'v>(value: &'v DeValue<'_>) -> Result<&'v str, String> {
+/// A text.
+pub(super) fn string<'v>(value: &'v DeValue<'_>) -> Result<&'v str, String> {
     match value {
         DeValue::String(text) => Ok(text),
         _ => Err(format!("wanted text in quotes, found {}", shown(value))),
     }
 }
 
-fn integer(value: &DeValue<'_>) -> Option<u64> {
+/// A whole number, not negative.
+pub(super) fn integer(value: &DeValue<'_>) -> Option<u64> {
     match value {
         DeValue::Integer(n) => u64::from_str_radix(n.as_str(), n.radix()).ok(),
         _ => None,

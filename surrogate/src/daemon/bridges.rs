@@ -65,7 +65,7 @@ impl Control {
     }
 
     pub(super) fn handle_link(&mut self, event: LinkEvent) {
-        let LinkEvent::Changed(link) = event else { return };
+        let LinkEvent::Changed(link) = &event else { return self.port_moved(&event) };
         for bridge in 0..self.bridges.len() {
             let Some(side) = self.bridges.get(bridge) else { break };
             match &side.port {
@@ -76,8 +76,9 @@ impl Control {
                 _ => {}
             }
         }
-        orders::port_appeared(self, &link);
-        self.port_changed(&link);
+        orders::port_appeared(self, link);
+        self.port_moved(&event);
+        self.port_changed(link);
     }
 
     /// Our port seems to be off its bridge, or down: its thread does not notice, it only hears nothing any more.
@@ -107,6 +108,7 @@ impl Control {
         side.port = None;
         side.why = Some(format!("the surrogate port on {} was lost: {why}", side.name));
         side.backlog.clear();
+        self.observers_lost(bridge);
         for at in 0..self.guests.len() {
             let Some(guest) = self.guests.get_mut(at) else { break };
             if !guest.nics.iter().any(|nic| nic.bridge == bridge) {

@@ -8,13 +8,15 @@ use super::control::Control;
 use super::guest::{Goal, Waiter};
 use super::messages::{Message, Then};
 use crate::api::metrics::PortFigures;
-use crate::api::{GuestStatus, Refusal, RefusalCode, Released, Request, Transition, metrics};
+use crate::api::{
+    ConnectionStatus, GuestStatus, Refusal, RefusalCode, Released, Request, Transition, metrics,
+};
 use crate::engine::{Counters, Mode};
 use crate::guest::identity::NicId;
 use crate::guest::lifecycle::{CommandRefused, State};
 use crate::hypervisor::{Depth, GuestReport, HypervisorError};
 use crate::io::clock;
-use crate::io::driver::{DriverCommand, Snapshot};
+use crate::io::driver::{DriverCommand, KeptAwake, Snapshot};
 
 type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
 
@@ -66,12 +68,30 @@ fn with_status(
     tokio::spawn(async move {
         let mut nics: Vec<(NicId, Mode, Counters)> = Vec::new();
         let mut ports = Vec::new();
+        let mut kept_awake = Vec::new();
         for (bridge, answer) in answers {
             let Ok(Ok(told)) = tokio::time::timeout(SNAPSHOT_TIMEOUT, answer).await else { continue };
-            let Snapshot { nics: of_port, foreign, received, transmitted, transmit_failed, kernel_drops } =
-                told;
+            let Snapshot {
+                nics: of_port,
+                kept_awake: more,
+                foreign,
+                received,
+                transmitted,
+                transmit_failed,
+                kernel_drops,
+                observed,
+            } = told;
             nics.extend(of_port);
-            ports.push(PortFigures { bridge, received, foreign, transmitted, transmit_failed, kernel_drops });
+            kept_awake.extend(more);
+            ports.push(PortFigures {
+                bridge,
+                received,
+                foreign,
+                transmitted,
+                transmit_failed,
+                kernel_drops,
+                observed,
+            });
         }
         let filled = guests.into_iter().map(|(ids, mut status)| {
             for (id, nic) in ids.iter().zip(&mut status.nics) {
@@ -79,11 +99,16 @@ fn with_status(
                     super::guest::mode_word(*mode).clone_into(&mut nic.mode);
                     nic.counters = counters.clone();
                 }
+                nic.kept_awake = kept_awake.iter().filter(|kept| kept.nic == *id).map(told).collect();
             }
             status
         });
         then(filled.collect(), ports);
     });
+}
+
+fn told(kept: &KeptAwake) -> ConnectionStatus {
+    ConnectionStatus { connection: kept.connection.to_string(), why: kept.why }
 }
 
 fn find(control: &Control, name: &str) -> Option<usize> {

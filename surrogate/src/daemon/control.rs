@@ -1,5 +1,6 @@
 //! The control task: one loop, one message at a time.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
@@ -31,6 +32,8 @@ pub(super) struct Control {
     pub journal: Arc<Journal>,
     pub events: Arc<EventLog>,
     pub host: HostBudget,
+    /// The bridge ports of this namespace, by name.
+    pub ports: BTreeMap<String, u32>,
     pub next_nic: u32,
     pub outbox: UnboundedSender<Message>,
     pub seed: u64,
@@ -124,6 +127,7 @@ impl Control {
                 self.learned(guest, &report, was_unfit);
             }
             Message::Statistics { guest, result } => idle::handle(self, guest, result),
+            Message::KeptAwake { guest, by } => idle::connections_told(self, guest, &by),
             Message::PutBack { guest: at } => {
                 if let Some(guest) = self.guests.get_mut(at) {
                     guest.inheritance = Inheritance::Settled;
@@ -220,6 +224,9 @@ impl Control {
         let notice = match notice {
             DriverNotice::Engine(notice) => notice,
             DriverNotice::Failed { why } => return self.port_failed(bridge, why),
+            DriverNotice::Unobserved(observer) => {
+                return drop(tokio::task::spawn_blocking(|| drop(observer)));
+            }
         };
         let now = clock::now();
         let nic = notice.nic();
@@ -237,6 +244,18 @@ impl Control {
                 let detail = format!("{by} claims {address}: {what}");
                 tracing::warn!(guest = guest.config.name, %address, %by, defended, "address conflict");
                 self.events.record(Some(&guest.config.name), "conflict", detail);
+            }
+            Notice::LeaseChanged { address, .. } => {
+                let detail =
+                    format!("the DHCP server has new options for {address}; the guest asks for them itself");
+                self.events.record(Some(&guest.config.name), "lease-changed", detail);
+            }
+            Notice::Expired { address, .. } => {
+                let detail = format!(
+                    "the lifetime of {address} is over, as routers told: not answered for until the guest has woken"
+                );
+                tracing::warn!(guest = guest.config.name, %address, "an address of a sleeper is over");
+                self.events.record(Some(&guest.config.name), "expired", detail);
             }
             Notice::Spoofed { lies, frames, deaf, .. } => {
                 let name = &guest.config.name;

@@ -71,6 +71,8 @@ pub(super) struct Nic {
     pub groups: Vec<IpAddr>,
     /// Groups that its bridge port had joined when its floods were taken.
     pub joined: Vec<IpAddr>,
+    /// The number of the port at which it is observed, if it is.
+    pub observed: Option<u32>,
 }
 
 /// A mode or barrier that not every NIC has confirmed yet.
@@ -193,6 +195,7 @@ impl Guest {
                         addresses: nic.addresses,
                         groups: nic.groups,
                         joined: known.map(|n| n.joined.clone()).unwrap_or_default(),
+                        observed: known.and_then(|n| n.observed),
                     });
                 }
                 self.unfit = nics.is_empty().then(|| {
@@ -249,6 +252,7 @@ impl Guest {
             bridge: nic.bridge_name.clone(),
             surrogate_port,
             addresses: nic.addresses.iter().map(|a| a.address).collect(),
+            groups: nic.groups.clone(),
         }
     }
 
@@ -294,6 +298,7 @@ impl Guest {
                             .map(|a| format!("{}/{}", a.address, a.prefix_len))
                             .collect(),
                         mode: mode_word(mode).to_owned(),
+                        kept_awake: Vec::new(),
                         counters,
                     }
                 })

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::control::Control;
 use super::guest::Inheritance;
+use super::known;
 use super::messages::{Message, Then};
 use super::ports::sleeps;
 use super::{calls, commands, idle};
@@ -190,6 +191,10 @@ impl Control {
         let Some(guest) = self.guests.get_mut(at) else { return };
         guest.known = true;
         guest.cycle.handle_inspected(clock::now(), report.power, &mut self.host);
+        if let Some(guest) = self.guests.get(at).filter(|guest| guest.cycle.facts().runs()) {
+            // It woke while nobody looked.
+            known::forget(self, guest);
+        }
         self.settle(at);
         idle::start(self, at);
     }
@@ -233,8 +238,10 @@ impl Control {
         for (nic, bridge) in gone {
             self.command(bridge, DriverCommand::Engine(Command::Unregister { nic }));
             self.command(bridge, DriverCommand::DetachPort { nic });
+            self.unobserve(nic, bridge);
         }
         self.register(at);
+        self.observe(at);
     }
 
     /// Asks the hypervisor about a guest, for a reason of ours. Says whether it could be asked.

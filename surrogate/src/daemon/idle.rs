@@ -2,6 +2,8 @@
 //! awake and may sleep by itself. One that cannot be stood in for is looked at in the same rhythm instead, until
 //! it can be.
 
+use tokio::sync::oneshot;
+
 use super::calls;
 use super::control::Control;
 use super::guest::Guest;
@@ -11,6 +13,7 @@ use super::ports::sleeps;
 use crate::guest::lifecycle::State;
 use crate::hypervisor::{GuestReport, HypervisorError, Statistics};
 use crate::io::clock;
+use crate::io::driver::{DriverCommand, KeptAwake};
 use crate::policy::idleness::Idle;
 use crate::time::Instant;
 
@@ -122,14 +125,15 @@ pub(super) fn handle(control: &mut Control, at: usize, result: Result<Statistics
     }
     match result {
         Ok(figures) => {
-            if let Idle::MaySleep(_) = guest.idleness.sample(now, guest.cycle.since(), figures) {
+            let idle = guest.idleness.sample(now, guest.cycle.since(), figures);
+            control.observe_closely(at, !matches!(idle, Idle::Busy { .. }));
+            let Some(guest) = control.guests.get_mut(at) else { return };
+            if let Idle::MaySleep(_) = idle {
                 if guest.cycle.left_awake_until(now).is_some() {
                     // It stays idle as far as we know, and is looked at again with the next figures.
                     return;
                 }
-                guest.idleness.forget();
-                let depth = guest.config.policy.depth;
-                control.look_at(at, Then::Sleep { depth, reply: None });
+                ask_about_connections(control, at);
             }
         }
         Err(why) => {
@@ -137,6 +141,43 @@ pub(super) fn handle(control: &mut Control, at: usize, result: Result<Statistics
             guest.idleness.forget();
         }
     }
+}
+
+/// Asks which of an idle guest's connections could not be answered for.
+fn ask_about_connections(control: &mut Control, at: usize) {
+    let Some(guest) = control.guests.get(at) else { return };
+    let nics: Vec<_> = guest.nics.iter().map(|nic| (nic.bridge, nic.id)).collect();
+    let asked = nics.into_iter().map(|(bridge, nic)| {
+        let (sender, told) = oneshot::channel();
+        control.command(bridge, DriverCommand::KeptAwake(nic, sender));
+        told
+    });
+    let (asked, outbox): (Vec<_>, _) = (asked.collect(), control.outbox.clone());
+    tokio::spawn(async move {
+        let mut by = Vec::new();
+        for told in asked {
+            // A port that was lost meanwhile tells nothing, and lets nobody sleep.
+            by.extend(told.await.unwrap_or_default());
+        }
+        // The control side that ended needs no answer.
+        let _ = outbox.send(Message::KeptAwake { guest: at, by });
+    });
+}
+
+/// An idle guest may sleep unless a connection keeps it awake: it stays idle then, and is asked about again with
+/// the next figures.
+pub(super) fn connections_told(control: &mut Control, at: usize, by: &[KeptAwake]) {
+    let Some(guest) = control.guests.get_mut(at).filter(|guest| guest.cycle.state() == State::Awake) else {
+        return;
+    };
+    if let Some(first) = by.first() {
+        let (name, why) = (&guest.config.name, first.why);
+        tracing::debug!(guest = name, connection = %first.connection, %why, "idle, but not put to sleep");
+        return;
+    }
+    guest.idleness.forget();
+    let depth = guest.config.policy.depth;
+    control.look_at(at, Then::Sleep { depth, reply: None });
 }
 
 #[cfg(test)]
@@ -148,6 +189,7 @@ mod tests {
     use super::*;
     use crate::api::EventLog;
     use crate::config::Config;
+    use crate::custody::{Tuple, Unrepresentable};
     use crate::daemon::start::build;
     use crate::guest::identity::Mac;
     use crate::hypervisor::{Depth, Hypervisor, NicReport, Power};
@@ -253,5 +295,27 @@ mod tests {
         *driver.0.lock().unwrap() = None;
         look(&mut control).await;
         assert_eq!((&control.guests[0].unfit, control.hypervisors[0].readings), (&None, 0));
+    }
+
+    #[tokio::test]
+    async fn an_idle_guest_sleeps_unless_a_connection_keeps_it_awake() {
+        let driver = Arc::new(Runs(Mutex::new(None)));
+        let (mut control, mut inbox) = with_guests(1, &driver);
+        let connection = Tuple {
+            guest: [192, 0, 2, 11].into(),
+            guest_port: 22,
+            peer: [192, 0, 2, 99].into(),
+            peer_port: 40_000,
+        };
+        let kept = KeptAwake { nic: control.guests[0].nics[0].id, connection, why: Unrepresentable::Closing };
+        connections_told(&mut control, 0, &[kept]);
+        assert!(inbox.try_recv().is_err(), "nobody looks at it");
+        connections_told(&mut control, 0, &[]);
+        loop {
+            let told = inbox.recv().await.expect("it is looked at");
+            if matches!(told, Message::Inspected { then: Then::Sleep { .. }, .. }) {
+                break;
+            }
+        }
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use crate::api::{Refusal, Request, Transition};
 use crate::guest::identity::NicId;
 use crate::hypervisor::{Depth, GuestReport, HypervisorError, HypervisorEvent, Statistics};
-use crate::io::driver::DriverNotice;
+use crate::io::driver::{DriverNotice, KeptAwake};
 use crate::io::netlink::LinkEvent;
 
 /// To the control task. Guests, bridges and hypervisors are meant by their place in its tables.
@@ -40,6 +40,8 @@ pub(super) enum Message {
     Checked { guest: usize, report: GuestReport, why: Option<String>, was_unfit: bool },
     /// Figures for the idleness rule.
     Statistics { guest: usize, result: Result<Statistics, HypervisorError> },
+    /// The connections that keep a guest awake which is to be put to sleep by itself.
+    KeptAwake { guest: usize, by: Vec<KeptAwake> },
     /// What a daemon before us changed for a guest is put back, as far as it could be.
     PutBack { guest: usize },
     /// A guest's own ports, found anew for deliveries that wait.

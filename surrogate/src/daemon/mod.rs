@@ -9,11 +9,13 @@
 //! - [`hypervisors`], [`bridges`]: what comes from either, and what is known then
 //! - [`guest`]: what is kept of one guest
 //! - [`orders`]: how each order of a lifecycle is performed
+//! - [`observe`]: which guests are observed at their own ports, and how closely
 //! - [`ports`]: whether a guest's ports let us stand in for it
 //! - [`calls`]: hypervisor calls, each on a thread of its own
 //! - [`reports`]: lifecycle reports as events, and answers to those who wait for a command
 //! - [`commands`]: what operators ask
 //! - [`idle`]: readings for the idleness rule
+//! - [`known`]: what was learned of a guest, over a restart
 
 mod bridges;
 mod calls;
@@ -22,7 +24,9 @@ mod control;
 mod guest;
 mod hypervisors;
 mod idle;
+mod known;
 mod messages;
+mod observe;
 mod orders;
 mod ports;
 mod reports;

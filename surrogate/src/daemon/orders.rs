@@ -10,6 +10,7 @@ use super::bridges::is_tap_of;
 use super::calls;
 use super::control::Control;
 use super::guest::Awaiting;
+use super::known;
 use super::messages::{GuestPort, Message, Outcome};
 use crate::engine::{Command, Mode, Notice};
 use crate::guest::identity::{Mac, NicId};
@@ -203,7 +204,7 @@ fn record(control: &mut Control, at: usize, order: Order, intent: Intent) {
     let (journal, outbox) = (Arc::clone(&control.journal), control.outbox.clone());
     let steering = Arc::clone(&control.steering);
     let disables = guest.cycle.port_sleeps();
-    let spots = spots(control, at, order.action).unwrap_or_default();
+    let mut spots = spots(control, at, order.action).unwrap_or_default();
     if matches!(intent, Intent::Wake | Intent::Awake) {
         if intent == Intent::Awake {
             spots.iter().for_each(|spot| steering.came_to_nothing(&spot.place));
@@ -215,9 +216,11 @@ fn record(control: &mut Control, at: usize, order: Order, intent: Intent) {
         let _ = outbox.send(Message::Done { guest: at, ticket: order.ticket, result });
         return;
     }
+    ask_groups(control, &mut spots);
     tokio::spawn(async move {
         let mut changes = Vec::new();
-        for spot in spots {
+        for mut spot in spots {
+            hear_groups(&mut spot).await;
             changes.extend(steering.foresee(&spot.place, spot.port.as_deref(), disables).await);
         }
         let written = tokio::task::spawn_blocking(move || journal.put_cycle(&record, &changes)).await;
@@ -250,6 +253,9 @@ fn set_mode(control: &mut Control, at: usize, order: Order, mode: Mode) {
     if mode == (Mode::Replay { released: false }) {
         guest.tally.replayed = 0;
         guest.tally.overtaken = 0;
+    }
+    if mode == Mode::Answer {
+        known::give(control, at);
     }
     for (nic, bridge) in nics {
         let command = Command::SetMode { nic, epoch: order.epoch, mode };
@@ -302,26 +308,33 @@ fn find_ports(
 /// One NIC as steering sees it.
 struct Spot {
     nic: NicId,
+    bridge: usize,
     place: Place,
     /// The MAC of our own services there.
     service: Option<Mac>,
     port: Option<String>,
+    /// The groups that the guest told of, on their way from the engine.
+    told: Option<known::Told>,
 }
 
 type Steering = Arc<crate::io::steering::Steering>;
 
 /// Does `step` for each NIC in turn; the first failure ends it.
-fn on_places<F>(control: &Control, at: usize, order: Order, step: fn(Steering, Spot) -> F)
+fn on_places<F>(control: &mut Control, at: usize, order: Order, step: fn(Steering, Spot) -> F)
 where
     F: Future<Output = Result<Option<Vec<core::net::IpAddr>>, SteeringError>> + Send + 'static,
 {
-    let spots = spots(control, at, order.action);
+    let mut spots = spots(control, at, order.action);
+    if let (Action::TakeFloods, Ok(spots)) = (order.action, &mut spots) {
+        ask_groups(control, spots);
+    }
     let (steering, outbox) = (Arc::clone(&control.steering), control.outbox.clone());
     tokio::spawn(async move {
         let result = async {
             let mut groups = Vec::new();
-            for spot in spots? {
+            for mut spot in spots? {
                 let nic = spot.nic;
+                hear_groups(&mut spot).await;
                 let joined = step(Arc::clone(&steering), spot).await.map_err(|why| why.to_string())?;
                 groups.extend(joined.map(|joined| (nic, joined)));
             }
@@ -346,12 +359,28 @@ fn spots(control: &Control, at: usize, action: Action) -> Result<Vec<Spot>, Stri
             }
             Ok(Spot {
                 nic: nic.id,
+                bridge: nic.bridge,
                 place: guest.place(nic, ours.map_or(0, PortHandle::ifindex)),
                 service: ours.map(PortHandle::service_mac),
                 port: nic.port.clone(),
+                told: None,
             })
         })
         .collect()
+}
+
+/// Asks the engines which groups the guest told of.
+fn ask_groups(control: &mut Control, spots: &mut [Spot]) {
+    for spot in spots {
+        spot.told = Some(known::ask(control, spot.bridge, spot.nic));
+    }
+}
+
+/// Takes the answer, if there was a question.
+async fn hear_groups(spot: &mut Spot) {
+    if let Some(told) = spot.told.take() {
+        spot.place.groups.extend(known::groups(told).await);
+    }
 }
 
 type Step = Result<Option<Vec<core::net::IpAddr>>, SteeringError>;

@@ -2,6 +2,7 @@
 
 use super::control::Control;
 use super::guest::{Goal, Guest, Waiter, depth_word};
+use super::known;
 use super::orders;
 use crate::api::{Refusal, RefusalCode, Transition};
 use crate::guest::lifecycle::{Action, Report, State, WakeCause};
@@ -13,12 +14,14 @@ use crate::time::Instant;
 pub(super) fn tell(control: &mut Control, at: usize) {
     let Some(guest) = control.guests.get_mut(at) else { return };
     let now = clock::now();
-    let mut awoke = false;
+    let (mut awoke, mut settles, mut fell_asleep) = (false, false, false);
     while let Some(report) = guest.cycle.poll_report() {
         let name = guest.config.name.clone();
         let (kind, detail) = match report {
             Report::State(state) => {
                 awoke |= state == State::Awake;
+                fell_asleep |= state == State::Asleep;
+                settles |= state == State::Settling;
                 entered(guest, now, state)
             }
             Report::Done(action) => match orders::event_of(action) {
@@ -68,7 +71,16 @@ pub(super) fn tell(control: &mut Control, at: usize) {
         }
         control.events.record(Some(&name), kind, detail);
     }
+    if settles {
+        control.observe_closely(at, true);
+    }
+    if fell_asleep {
+        known::keep(control, at);
+    }
     if awoke {
+        if let Some(guest) = control.guests.get(at) {
+            known::forget(control, guest);
+        }
         orders::leave_vlans(control, at);
     }
 }

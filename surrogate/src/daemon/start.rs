@@ -1,5 +1,6 @@
 //! What must be there before anything is promised.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -215,6 +216,7 @@ pub(super) fn build(
         journal,
         events,
         host: HostBudget::new(wakes.budget, wakes.at_once, now),
+        ports: BTreeMap::new(),
         next_nic: 0,
         outbox,
         seed: clock::unix_ms(),

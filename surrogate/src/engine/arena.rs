@@ -71,14 +71,21 @@ impl Arena {
         true
     }
 
-    /// Copies the frame at `head` into `into`, whose length is the frame's.
-    pub(super) fn read(&self, head: u32, into: &mut [u8]) {
-        let mut at = Some(head);
-        for part in into.chunks_mut(CHUNK) {
-            let Some(chunk) = at else { return };
-            if let Some(from) = self.bytes.get(chunk as usize * CHUNK..).and_then(|b| b.get(..part.len())) {
+    /// Copies the frame at `head` into `into`, from its byte `skip` on and as much as `into` is long; both within
+    /// the frame.
+    pub(super) fn read(&self, head: u32, skip: usize, into: &mut [u8]) {
+        let (mut at, mut skip, mut into) = (Some(head), skip, into);
+        while let Some(chunk) = at
+            && !into.is_empty()
+        {
+            let here = into.len().min(CHUNK.saturating_sub(skip));
+            let (part, rest) = into.split_at_mut(here);
+            let start = chunk as usize * CHUNK + skip;
+            if let Some(from) = self.bytes.get(start..start + here) {
                 part.copy_from_slice(from);
             }
+            skip = skip.saturating_sub(CHUNK);
+            into = rest;
             at = self.after(chunk);
         }
     }
@@ -155,7 +162,7 @@ mod tests {
 
     fn read(arena: &Arena, head: u32, len: usize) -> Vec<u8> {
         let mut into = vec![0; len];
-        arena.read(head, &mut into);
+        arena.read(head, 0, &mut into);
         into
     }
 
@@ -170,6 +177,11 @@ mod tests {
         assert_eq!(back[..12], frame[..12]);
         assert_eq!(back[12..16], [0x81, 0, 0, 5]);
         assert_eq!(back[16..], frame[12..]);
+        for (skip, len) in [(0, 0), (34, 1484), (500, 12), (512, 1), (511, 514), (1024, 494), (1518, 0)] {
+            let mut part = vec![0; len];
+            arena.read(head, skip, &mut part);
+            assert_eq!(part, back[skip..skip + len], "{len} from {skip} on");
+        }
     }
 
     #[test]

@@ -7,10 +7,10 @@
 
 use core::net::IpAddr;
 
-use surrogate_wire::icmpv6::{ALL_NODES, ECHO_REPLY as ECHO_REPLY_6};
+use surrogate_wire::icmpv6::{self, ALL_NODES, ECHO_REPLY as ECHO_REPLY_6};
 use surrogate_wire::{
     Arp, Frame, Icmpv4, Icmpv6, Icmpv6Body, Mac, Malformed, Packet, Tcp, TcpFlags, Transport, Udp, arp,
-    icmpv4, protocol,
+    protocol,
 };
 
 use super::contract::{Mode, WakeReason};
@@ -19,8 +19,9 @@ use super::noise::is_noise;
 use super::verdict::DropReason;
 use super::view::View;
 use crate::guest::identity::NicIdentity;
+use crate::guest::ports::{Of, Ports};
 use crate::policy::traffic::{ClosedPorts, Flooded};
-use crate::responder::{arp as arp_responder, ndisc, udp_echo};
+use crate::responder::{arp as arp_responder, daytime, ndisc, udp_echo};
 
 /// How a frame reached a NIC that it may concern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +52,8 @@ pub(super) enum Decision {
     Absorb,
     /// Hold it, and wake the guest if there is a reason.
     Hold(Option<WakeReason>),
+    /// A later part of a datagram: what that is, others tell. Of a first part all decisions are about the whole.
+    Unknown,
     /// Discard it.
     Drop(DropReason),
 }
@@ -62,6 +65,8 @@ pub(super) enum Responder {
     Neighbour,
     /// ICMP or UDP echo: limited per source.
     Echo,
+    /// UDP daytime: limited as echo, and only if we know the time.
+    Daytime,
     /// TCP reset.
     Reset,
     /// Port unreachable: limited per destination.
@@ -70,7 +75,13 @@ pub(super) enum Responder {
 
 /// What `nic`, asleep, owes for a frame.
 #[must_use]
-pub(super) fn classify(nic: &NicIdentity, reach: Reach, view: View<'_, '_>, mtu: usize) -> Decision {
+pub(super) fn classify(
+    nic: &NicIdentity,
+    ports: &Ports,
+    reach: Reach,
+    view: View<'_, '_>,
+    mtu: usize,
+) -> Decision {
     let frame = view.frame;
     let decision = match (reach, view.packet) {
         (Reach::Flooded, Err(_)) => Decision::Foreign,
@@ -78,7 +89,7 @@ pub(super) fn classify(nic: &NicIdentity, reach: Reach, view: View<'_, '_>, mtu:
         (Reach::OtherVlan, Ok(_)) => {
             Decision::Hold(Some(WakeReason::Frame { ethertype: frame.ethertype, from: frame.src }))
         }
-        (Reach::Unicast, Ok(packet)) => unicast(nic, view, packet, mtu),
+        (Reach::Unicast, Ok(packet)) => unicast(nic, ports, view, packet, mtu),
         (Reach::Flooded, Ok(packet)) => flooded(nic, view, packet),
     };
     match decision {
@@ -93,7 +104,7 @@ pub(super) fn classify(nic: &NicIdentity, reach: Reach, view: View<'_, '_>, mtu:
 pub(super) fn in_mode(mode: Mode, reach: Reach, decision: Decision) -> Decision {
     let is_flooded = reach == Reach::Flooded;
     let silent = match decision {
-        Decision::Answer(_) | Decision::Conflict { .. } => Decision::Hold(None),
+        Decision::Answer(_) | Decision::Conflict { .. } | Decision::Unknown => Decision::Hold(None),
         // What the guest would do with these is for it to say, once it runs.
         Decision::Absorb | Decision::Drop(DropReason::ClosedPort | DropReason::EchoLoop) if !is_flooded => {
             Decision::Hold(None)
@@ -141,7 +152,13 @@ fn class_of_segment(tcp: &Tcp<'_>) -> Class {
 
 // Unicast: the frame came to the guest's own MAC.
 
-fn unicast(nic: &NicIdentity, view: View<'_, '_>, packet: &Packet<'_>, mtu: usize) -> Decision {
+fn unicast(
+    nic: &NicIdentity,
+    ports: &Ports,
+    view: View<'_, '_>,
+    packet: &Packet<'_>,
+    mtu: usize,
+) -> Decision {
     if view.called == Some(nic.mac) {
         return Decision::Hold(Some(WakeReason::MagicPacket));
     }
@@ -151,12 +168,12 @@ fn unicast(nic: &NicIdentity, view: View<'_, '_>, packet: &Packet<'_>, mtu: usiz
         // Spanning tree and its like: nothing waits for an answer.
         Packet::Llc => Decision::Hold(None),
         Packet::Other(_) => only_the_guest_knows(frame),
-        Packet::Ipv4(..) | Packet::Ipv6(..) => unicast_ip(nic, view, packet, mtu),
+        Packet::Ipv4(..) | Packet::Ipv6(..) => unicast_ip(nic, ports, view, packet, mtu),
     }
 }
 
 fn unicast_arp(nic: &NicIdentity, frame: &Frame<'_>, packet: &Packet<'_>, arp: &Arp) -> Decision {
-    if !arp.sha.is_unicast() || arp.sha == nic.mac {
+    if !arp.is_from_a_station() || arp.sha == nic.mac {
         return Decision::Drop(DropReason::BadSource);
     }
     if let Some((address, by)) = arp_responder::conflict(nic, packet) {
@@ -169,7 +186,13 @@ fn unicast_arp(nic: &NicIdentity, frame: &Frame<'_>, packet: &Packet<'_>, arp: &
     }
 }
 
-fn unicast_ip(nic: &NicIdentity, view: View<'_, '_>, packet: &Packet<'_>, mtu: usize) -> Decision {
+fn unicast_ip(
+    nic: &NicIdentity,
+    ports: &Ports,
+    view: View<'_, '_>,
+    packet: &Packet<'_>,
+    mtu: usize,
+) -> Decision {
     let frame = view.frame;
     let (Some((src, dst)), Some(transport)) = (packet.addresses(), packet.transport()) else {
         return Decision::Drop(DropReason::Malformed);
@@ -202,11 +225,55 @@ fn unicast_ip(nic: &NicIdentity, view: View<'_, '_>, packet: &Packet<'_>, mtu: u
     match transport {
         Transport::Icmpv4(icmp) => unicast_icmpv4(icmp, fits).unwrap_or_else(wake),
         Transport::Icmpv6(icmp) => unicast_icmpv6(icmp, fits).unwrap_or_else(wake),
-        Transport::Tcp(tcp) => unicast_tcp(nic, tcp, src),
-        Transport::Udp(udp) => unicast_udp(nic, udp, src, fits),
+        Transport::Tcp(tcp) => unicast_tcp(nic, ports, tcp, src),
+        Transport::Udp(udp) => unicast_udp(nic, ports, udp, src, fits),
         // Queries may come to one host alone (RFC 9776 6.1.1) and never wake it.
         Transport::Other(protocol::IGMP) => Decision::Absorb,
-        Transport::Fragment { .. } | Transport::Other(_) => wake(),
+        // "there is nothing following that header" (RFC 8200 4.7).
+        Transport::Other(protocol::NO_NEXT_HEADER) if dst.is_ipv6() => Decision::Absorb,
+        Transport::Fragment { first: None, .. } => Decision::Unknown,
+        Transport::Fragment { protocol, first: Some(bytes) } => {
+            first_part(nic, ports, *protocol, bytes, src).unwrap_or_else(wake)
+        }
+        Transport::Other(_) => wake(),
+    }
+}
+
+/// What a datagram is to get once it is whole, by its first `bytes` from the transport header on; no checksum has
+/// been verified. The answer may be cut up as the request was.
+fn first_part(
+    nic: &NicIdentity,
+    ports: &Ports,
+    protocol: u8,
+    bytes: &[u8],
+    from: IpAddr,
+) -> Option<Decision> {
+    let malformed = |why| Some(Decision::Drop(reason(why)));
+    match (protocol, bytes) {
+        (protocol::ICMP, _) => match Icmpv4::parse(bytes) {
+            Ok(icmp) => unicast_icmpv4(&icmp, true),
+            Err(why) => malformed(why),
+        },
+        (protocol::ICMPV6, [133..=137, ..]) => malformed(Malformed::Header),
+        (protocol::ICMPV6, [icmpv6::ECHO_REQUEST, ..]) => Some(Decision::Answer(Responder::Echo)),
+        (protocol::ICMPV6, [kind, code, ..]) => {
+            let (kind, code, body) = (*kind, *code, Icmpv6Body::Other);
+            unicast_icmpv6(&Icmpv6 { kind, code, body, message: bytes }, true)
+        }
+        (protocol::TCP, _) => match Tcp::parse(bytes) {
+            Ok(tcp) => Some(unicast_tcp(nic, ports, &tcp, from)),
+            Err(why) => malformed(why),
+        },
+        (protocol::UDP, [s0, s1, d0, d1, ..]) => {
+            let (src_port, dst_port) = (u16::from_be_bytes([*s0, *s1]), u16::from_be_bytes([*d0, *d1]));
+            let udp = Udp { src_port, dst_port, checksum: 0, payload: &[], datagram: bytes };
+            Some(if is_dhcp_reply(&udp) {
+                Decision::Hold(None)
+            } else {
+                unicast_udp(nic, ports, &udp, from, true)
+            })
+        }
+        _ => None,
     }
 }
 
@@ -216,7 +283,7 @@ fn unicast_icmpv4(icmp: &Icmpv4<'_>, fits: bool) -> Option<Decision> {
     }
     Some(match icmp.kind {
         // Router advertisement and solicitation, timestamp, information, mask: no answer due.
-        icmpv4::ECHO_REQUEST | 9 | 10 | 13 | 15 | 17 => Decision::Absorb,
+        9 | 10 | 13 | 15 | 17 => Decision::Absorb,
         _ => Decision::Hold(None),
     })
 }
@@ -247,7 +314,7 @@ fn unicast_discovery(
     }
 }
 
-fn unicast_tcp(nic: &NicIdentity, tcp: &Tcp<'_>, from: IpAddr) -> Decision {
+fn unicast_tcp(nic: &NicIdentity, ports: &Ports, tcp: &Tcp<'_>, from: IpAddr) -> Decision {
     let port = tcp.dst_port;
     if tcp.is_rst() {
         return Decision::Hold(None);
@@ -256,26 +323,32 @@ fn unicast_tcp(nic: &NicIdentity, tcp: &Tcp<'_>, from: IpAddr) -> Decision {
         return Decision::Hold(Some(WakeReason::TcpSegment { port, from }));
     }
     let wake = Decision::Hold(Some(WakeReason::TcpSyn { port, from }));
-    match &nic.traffic.listen {
-        Some(listen) if listen.tcp.binary_search(&port).is_err() => {
-            closed(nic, Responder::Reset).unwrap_or(wake)
-        }
-        _ => wake,
-    }
+    let is_closed = match &nic.traffic.listen {
+        Some(listen) => listen.tcp.binary_search(&port).is_err(),
+        None => ports.is_closed(Of::Tcp, port),
+    };
+    if is_closed { closed(nic, Responder::Reset).unwrap_or(wake) } else { wake }
 }
 
-fn unicast_udp(nic: &NicIdentity, udp: &Udp<'_>, from: IpAddr, fits: bool) -> Decision {
+fn unicast_udp(nic: &NicIdentity, ports: &Ports, udp: &Udp<'_>, from: IpAddr, fits: bool) -> Decision {
     let port = udp.dst_port;
     let wake = Decision::Hold(Some(WakeReason::Udp { port, from }));
-    let Some(listen) = &nic.traffic.listen else { return wake };
-    if listen.udp.binary_search(&port).is_err() {
+    let is_closed = match &nic.traffic.listen {
+        Some(listen) => listen.udp.binary_search(&port).is_err(),
+        None => ports.is_closed(Of::Udp, port),
+    };
+    if is_closed {
         return closed(nic, Responder::Unreachable).unwrap_or(wake);
     }
+    if nic.traffic.listen.is_none() {
+        return wake;
+    }
     match udp.src_port {
-        _ if port != udp_echo::PORT => wake,
+        _ if port != udp_echo::PORT && port != daytime::PORT => wake,
         src if udp_echo::would_loop(src) => Decision::Drop(DropReason::EchoLoop),
-        // "The sender wants no answer" (RFC 768), and an echo has nothing else to give.
+        // "The sender wants no answer" (RFC 768), and these have nothing else to give.
         0 => Decision::Absorb,
+        _ if port == daytime::PORT => Decision::Answer(Responder::Daytime),
         _ if fits => Decision::Answer(Responder::Echo),
         _ => wake,
     }
@@ -313,7 +386,7 @@ fn flooded_arp(nic: &NicIdentity, packet: &Packet<'_>, arp: &Arp) -> Decision {
     if !nic.holds(arp.tpa.into()) {
         return Decision::Foreign;
     }
-    if !arp.sha.is_unicast() || arp.sha == nic.mac {
+    if !arp.is_from_a_station() || arp.sha == nic.mac {
         return Decision::Drop(DropReason::BadSource);
     }
     match arp.op {
@@ -458,6 +531,7 @@ const fn reason(why: Malformed) -> DropReason {
         Malformed::Checksum => DropReason::BadChecksum,
         Malformed::Source => DropReason::BadSource,
         Malformed::SourceRoute => DropReason::SourceRoute,
+        Malformed::UnknownOption => DropReason::UnknownOption,
     }
 }
 

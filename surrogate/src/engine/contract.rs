@@ -77,6 +77,16 @@ pub enum Command {
         /// Which.
         nic: NicId,
     },
+    /// Take what was known of a NIC some time ago, before a restart or at a port of ours that was lost. Ignored for
+    /// a NIC that has learned or was stood in for since it was registered.
+    Know {
+        /// Which.
+        nic: NicId,
+        /// What.
+        knowledge: Box<super::Knowledge>,
+        /// Taken so long ago.
+        ago: Duration,
+    },
     /// The NIC's own port (tap) is there: deliveries that were refused may be tried again now.
     PortReady {
         /// Which.
@@ -248,6 +258,25 @@ pub enum Notice {
         /// Whether we defended it.
         defended: bool,
     },
+    /// A DHCP server gave more time for this address of a sleeper, and other options than before.
+    LeaseChanged {
+        /// Which.
+        nic: NicId,
+        /// In which epoch.
+        epoch: Epoch,
+        /// The address.
+        address: core::net::IpAddr,
+    },
+    /// An address of a sleeper ended: its valid lifetime is over, as routers told (RFC 4862 5.5.4). It is no longer
+    /// answered for until the guest has woken. Of several in one epoch only the first is told.
+    Expired {
+        /// Whose.
+        nic: NicId,
+        /// In which epoch.
+        epoch: Epoch,
+        /// The address.
+        address: core::net::IpAddr,
+    },
 }
 
 impl Notice {
@@ -262,7 +291,9 @@ impl Notice {
             | Self::Settled { nic, .. }
             | Self::GuestSpoke { nic, .. }
             | Self::Spoofed { nic, .. }
-            | Self::Conflict { nic, .. } => *nic,
+            | Self::Conflict { nic, .. }
+            | Self::LeaseChanged { nic, .. }
+            | Self::Expired { nic, .. } => *nic,
         }
     }
 }
@@ -309,6 +340,23 @@ pub enum WakeReason {
     MagicPacket,
     /// A second address conflict within DEFEND_INTERVAL.
     Conflict,
+    /// A DHCP server took this address away.
+    LeaseRefused {
+        /// The guest's address.
+        address: core::net::IpAddr,
+        /// The server.
+        by: core::net::IpAddr,
+    },
+    /// The lease of this address is about to end, and no DHCP server gives more time.
+    LeaseEnding {
+        /// The guest's address.
+        address: core::net::IpAddr,
+    },
+    /// Another host claims a name of the guest's.
+    NameConflict {
+        /// Who.
+        by: core::net::IpAddr,
+    },
 }
 
 impl core::fmt::Display for WakeReason {
@@ -321,6 +369,9 @@ impl core::fmt::Display for WakeReason {
             Self::Frame { ethertype, from } => write!(f, "frame of EtherType {ethertype:#06x} from {from}"),
             Self::MagicPacket => f.write_str("magic packet"),
             Self::Conflict => f.write_str("address conflict"),
+            Self::LeaseRefused { address, by } => write!(f, "lease of {address} refused by {by}"),
+            Self::LeaseEnding { address } => write!(f, "lease of {address} is about to end"),
+            Self::NameConflict { by } => write!(f, "its name is claimed by {by}"),
         }
     }
 }

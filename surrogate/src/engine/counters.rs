@@ -53,6 +53,19 @@ pub struct Counters {
     pub own_source: u64,
     /// Those of them that silenced us until the hypervisor was asked.
     pub silencing: u64,
+    /// Claims of other hosts to its addresses, defended or not.
+    #[serde(default)]
+    pub conflicts: u64,
+    /// Frames of ours that were sent when their time came and not as the answer to one frame at once, by
+    /// protocol.
+    #[serde(with = "by_name::answered")]
+    pub spoken: [u64; Answered::KINDS],
+    /// Frames seen at the NIC's own port while its guest was awake.
+    pub observed: u64,
+    /// How often a limit kept something that the guest told, or its routers, from being remembered.
+    pub unremembered: u64,
+    /// Addresses that are not answered for any more since their lifetime is over, as routers told.
+    pub expired: u64,
 }
 
 impl Counters {
@@ -66,6 +79,11 @@ impl Counters {
             Verdict::Hold | Verdict::HoldAndWake => self.held += 1,
             Verdict::Drop(r) => bump(&mut self.dropped, r as usize),
         }
+    }
+
+    /// Counts a frame of our own accord.
+    pub fn count_spoken(&mut self, by: Answered) {
+        bump(&mut self.spoken, by as usize);
     }
 
     /// Counts a held frame that was dropped.
@@ -99,7 +117,7 @@ fn bump(of: &mut [u64], at: usize) {
 
 impl Answered {
     /// How many there are.
-    pub const KINDS: usize = 9;
+    pub const KINDS: usize = 22;
     /// All of them, in the order of the counters' arrays.
     pub const ALL: [Self; Self::KINDS] = [
         Self::Arp,
@@ -111,6 +129,19 @@ impl Answered {
         Self::UdpEcho,
         Self::TcpReset,
         Self::PortUnreachable,
+        Self::Presence,
+        Self::Igmp,
+        Self::Mld,
+        Self::Dhcpv4,
+        Self::Dhcpv6,
+        Self::Mdns,
+        Self::Llmnr,
+        Self::Netbios,
+        Self::Daytime,
+        Self::KeepAlive,
+        Self::WindowProbe,
+        Self::DuplicateAck,
+        Self::ChallengeAck,
     ];
 
     /// Its name in metrics, events and JSON.
@@ -126,19 +157,33 @@ impl Answered {
             Self::UdpEcho => "udp-echo",
             Self::TcpReset => "tcp-reset",
             Self::PortUnreachable => "port-unreachable",
+            Self::Presence => "presence",
+            Self::Igmp => "igmp",
+            Self::Mld => "mld",
+            Self::Dhcpv4 => "dhcpv4",
+            Self::Dhcpv6 => "dhcpv6",
+            Self::Mdns => "mdns",
+            Self::Llmnr => "llmnr",
+            Self::Netbios => "netbios",
+            Self::Daytime => "daytime",
+            Self::KeepAlive => "keep-alive",
+            Self::WindowProbe => "window-probe",
+            Self::DuplicateAck => "duplicate-ack",
+            Self::ChallengeAck => "challenge-ack",
         }
     }
 }
 
 impl DropReason {
     /// How many there are.
-    pub const KINDS: usize = 16;
+    pub const KINDS: usize = 20;
     /// All of them, in the order of the counters' arrays.
     pub const ALL: [Self; Self::KINDS] = [
         Self::Malformed,
         Self::BadChecksum,
         Self::BadSource,
         Self::SourceRoute,
+        Self::UnknownOption,
         Self::Duplicate,
         Self::ClosedPort,
         Self::RateLimited,
@@ -151,6 +196,9 @@ impl DropReason {
         Self::OutputFull,
         Self::EchoLoop,
         Self::OwnFrame,
+        Self::FragmentOverlap,
+        Self::FragmentTimeout,
+        Self::FragmentLimit,
     ];
 
     /// Its name in metrics, events and JSON.
@@ -161,6 +209,7 @@ impl DropReason {
             Self::BadChecksum => "bad-checksum",
             Self::BadSource => "bad-source",
             Self::SourceRoute => "source-route",
+            Self::UnknownOption => "unknown-option",
             Self::Duplicate => "duplicate",
             Self::ClosedPort => "closed-port",
             Self::RateLimited => "rate-limited",
@@ -173,6 +222,9 @@ impl DropReason {
             Self::OutputFull => "output-full",
             Self::EchoLoop => "echo-loop",
             Self::OwnFrame => "own-frame",
+            Self::FragmentOverlap => "fragment-overlap",
+            Self::FragmentTimeout => "fragment-timeout",
+            Self::FragmentLimit => "fragment-limit",
         }
     }
 }

@@ -9,11 +9,15 @@ use core::hash::BuildHasher;
 use core::net::IpAddr;
 
 use surrogate_wire::icmpv6::ALL_NODES;
-use surrogate_wire::{FlowKey, Frame, Icmpv6Body, Mac, Packet, Received, Tags, TcpFlags, Transport};
+use surrogate_wire::{
+    FlowKey, Frame, FrameBuf, Icmpv6Body, Mac, Packet, Received, Tags, TcpFlags, Transport,
+};
 
 use super::Engine;
 use super::classify::{Decision, Reach, Responder, class_of, classify, in_mode};
+use super::connections::Custodial;
 use super::contract::{Mode, Notice, WakeReason};
+use super::gather::is_about_the_whole;
 use super::hold::{Admission, Arrival};
 use super::limiter::Limited;
 use super::outbox::{Full, Way};
@@ -21,9 +25,11 @@ use super::twin::Twin;
 use super::verdict::{Answered, DropReason, Verdict, Verdicts};
 use super::view::View;
 use super::wake::Once;
+use crate::guest::identity::NicIdentity;
 use crate::guest::table::{Lan, Place};
-use crate::responder::{self, announce, barrier, tcp_reset, unreachable};
-use crate::time::Instant;
+use crate::responder::presence::Heard;
+use crate::responder::{self, announce, barrier, daytime, tcp_reset, unreachable};
+use crate::time::{Duration, Instant};
 
 /// Whom a flooded frame may concern.
 enum Concerned {
@@ -50,6 +56,7 @@ impl Engine {
         if is_group(frame.dst) {
             let packet = Packet::parse(&frame, received.offload);
             let view = View::new(received, &frame, &packet);
+            self.hear_router(now, lan, view);
             self.flood(now, lan, view, None, &mut verdicts);
             return verdicts;
         }
@@ -78,7 +85,7 @@ impl Engine {
                 if nic.spoof.believes(now) {
                     self.fall_silent(place);
                 } else if let Some(at) = nic.spoof.due_at() {
-                    self.due_at(at);
+                    self.timers.sooner(place, at);
                 }
             }
             Mode::Fence { .. } if nic.barrier => {
@@ -98,6 +105,7 @@ impl Engine {
         nic.mode = Mode::Hold { flooded: true };
         nic.counters.silencing += 1;
         self.hold.end_review(&mut nic.queue);
+        self.reassembly.end_all(&mut nic.parts);
         if nic.told.first(Once::GuestSpoke) {
             self.notices.push(Notice::GuestSpoke { nic: nic.identity.nic, epoch: nic.epoch });
         }
@@ -202,26 +210,64 @@ impl Engine {
         view: View<'_, '_>,
         ours: bool,
     ) -> Option<Verdict> {
-        let nic = self.nics.get(place as usize)?.as_ref()?;
-        if !nic.stands() {
+        if !self.nics.get(place as usize)?.as_ref()?.stands() {
             return None;
         }
-        let wanted = classify(&nic.identity, reach, view, self.limits.mtu);
-        let verdict = match in_mode(nic.mode, reach, wanted) {
+        let heard =
+            if ours || reach == Reach::OtherVlan { Heard::NotMine } else { self.hear(now, place, view) };
+        let verdict = match heard {
+            Heard::Noted => Verdict::Absorb,
+            Heard::Owed(by) => Verdict::Answer(by),
+            Heard::TooMany => Verdict::Drop(DropReason::RateLimited),
+            Heard::Wake(reason) => self.keep(now, place, reach, view, Some(reason)),
+            Heard::NotMine => self.judge(now, place, reach, view, ours)?,
+        };
+        self.nics.get_mut(place as usize)?.as_mut()?.counters.count(verdict);
+        Some(verdict)
+    }
+
+    /// What the frame gets that no presence protocol knows.
+    fn judge(
+        &mut self,
+        now: Instant,
+        place: Place,
+        reach: Reach,
+        view: View<'_, '_>,
+        ours: bool,
+    ) -> Option<Verdict> {
+        let nic = self.nics.get(place as usize)?.as_ref()?;
+        let wanted = classify(&nic.identity, &nic.ports, reach, view, self.limits.mtu);
+        match self.take_custody(now, place, reach, view, ours, wanted) {
+            Custodial::NotMine => {}
+            Custodial::Done(verdict) => return Some(verdict),
+            Custodial::Keep { reason, newest } => {
+                return Some(self.keep_as(now, place, reach, view, reason, newest));
+            }
+        }
+        let mode = self.nics.get(place as usize)?.as_ref()?.mode;
+        let wanted = in_mode(mode, reach, wanted);
+        let is_part = mode == Mode::Answer && reach == Reach::Unicast && !ours;
+        Some(match wanted {
+            decision if is_part && is_about_the_whole(decision, view) => {
+                self.gather(now, place, view, decision, None)
+            }
             Decision::Foreign => return None,
             Decision::Absorb => Verdict::Absorb,
             Decision::Drop(why) => Verdict::Drop(why),
             // No reply to a reply.
             Decision::Answer(_) | Decision::Conflict { .. } if ours => Verdict::Absorb,
+            Decision::Answer(Responder::Daytime) if self.time_of_day.is_none() => {
+                self.keep(now, place, reach, view, asked_for_the_time(view))
+            }
             Decision::Answer(by) => self.answer(now, place, by, view),
             Decision::Conflict { address, by } => match self.defend(now, place, address, by) {
                 Some(verdict) => verdict,
                 None => self.keep(now, place, reach, view, Some(WakeReason::Conflict)),
             },
             Decision::Hold(reason) => self.keep(now, place, reach, view, reason),
-        };
-        self.nics.get_mut(place as usize)?.as_mut()?.counters.count(verdict);
-        Some(verdict)
+            // One of ours, or broadcast.
+            Decision::Unknown => self.keep(now, place, reach, view, None),
+        })
     }
 
     /// Writes the answer to a frame, within the limits.
@@ -232,31 +278,18 @@ impl Engine {
         by: Responder,
         View { frame, packet, .. }: View<'_, '_>,
     ) -> Verdict {
-        let (Some(nic), Ok(packet)) = (self.nics.get(place as usize).and_then(Option::as_ref), packet) else {
+        let Ok(packet) = packet else { return Verdict::Absorb };
+        let max = self.limits.mtu + ENVELOPE;
+        if let Err(why) = self.may_answer(now, place, by, packet, max) {
+            return Verdict::Drop(why);
+        }
+        let Some(nic) = self.nics.get(place as usize).and_then(Option::as_ref) else {
             return Verdict::Absorb;
         };
-        let identity = &nic.identity;
-        let limit = match by {
-            Responder::Echo => Some(Limited::Echoes),
-            Responder::Unreachable => Some(Limited::Errors),
-            Responder::Neighbour | Responder::Reset => None,
-        };
-        let max = self.limits.mtu + ENVELOPE;
-        // Before it is counted against a limit: it may be tried again when there is room.
-        if limit.is_some() && !self.outbox.has_room(max) {
-            return Verdict::Drop(DropReason::OutputFull);
-        }
-        if let (Some(what), Some((from, _))) = (limit, packet.addresses())
-            && !self.limiter.allow(now, what, identity.nic.0, from)
-        {
-            return Verdict::Drop(DropReason::RateLimited);
-        }
-        let written =
-            self.outbox.push(Way::Transmit(identity.port), (place, identity.nic), max, |out| match by {
-                Responder::Neighbour | Responder::Echo => responder::reply_for(identity, frame, packet, out),
-                Responder::Reset => tcp_reset::reply_for(identity, frame, packet, out),
-                Responder::Unreachable => unreachable::reply_for(identity, frame, packet, out),
-            });
+        let (identity, time) = (&nic.identity, self.time_of_day(now));
+        let written = self.outbox.push(Way::Transmit(identity.port), (place, identity.nic), max, |out| {
+            write_answer(by, identity, time, frame, packet, out)
+        });
         match written {
             Ok(Some(answered)) => {
                 self.re_enter(now, place);
@@ -268,6 +301,33 @@ impl Engine {
         }
     }
 
+    /// Whether an answer of at most `max` bytes may be given to `packet` now; if so, it is counted.
+    pub(super) fn may_answer(
+        &mut self,
+        now: Instant,
+        place: Place,
+        by: Responder,
+        packet: &Packet<'_>,
+        max: usize,
+    ) -> Result<(), DropReason> {
+        let what = match by {
+            Responder::Echo | Responder::Daytime => Limited::Echoes,
+            Responder::Unreachable => Limited::Errors,
+            Responder::Neighbour | Responder::Reset => return Ok(()),
+        };
+        // Before it is counted against a limit: it may be tried again when there is room.
+        if !self.outbox.has_room(max) {
+            return Err(DropReason::OutputFull);
+        }
+        let Some(nic) = self.nics.get(place as usize).and_then(Option::as_ref) else { return Ok(()) };
+        match packet.addresses() {
+            Some((from, _)) if !self.limiter.allow(now, what, nic.identity.nic.0, from) => {
+                Err(DropReason::RateLimited)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Defends an address with an announcement, or says that it may not be defended now and that the guest has
     /// to decide (`None`). The control side learns of both.
     pub(super) fn defend(&mut self, now: Instant, place: Place, address: IpAddr, by: Mac) -> Option<Verdict> {
@@ -276,6 +336,7 @@ impl Engine {
             return Some(Verdict::Drop(DropReason::OutputFull));
         }
         let nic = self.nics.get_mut(place as usize)?.as_mut()?;
+        nic.counters.conflicts += 1;
         let defended = nic.defend(now, address);
         if nic.told.first(if defended { Once::Defended } else { Once::Conflict }) {
             self.notices.push(Notice::Conflict {
@@ -311,7 +372,7 @@ impl Engine {
     }
 
     /// Holds a frame, and asks for a wake if there is a reason.
-    fn keep(
+    pub(super) fn keep(
         &mut self,
         now: Instant,
         place: Place,
@@ -319,6 +380,20 @@ impl Engine {
         view: View<'_, '_>,
         reason: Option<WakeReason>,
     ) -> Verdict {
+        self.keep_as(now, place, reach, view, reason, false)
+    }
+
+    /// The same; `newest`: an acknowledgement that takes the place of the one of its connection that was held before.
+    fn keep_as(
+        &mut self,
+        now: Instant,
+        place: Place,
+        reach: Reach,
+        view: View<'_, '_>,
+        reason: Option<WakeReason>,
+        newest: bool,
+    ) -> Verdict {
+        let twin = view.packet.ok().and_then(twin_of);
         let flow = self.flow_of(view);
         let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut) else {
             return Verdict::Drop(DropReason::GuestGone);
@@ -329,7 +404,7 @@ impl Engine {
             offload: view.received.offload,
             class: class_of(view.packet, reach),
             flow,
-            twin: view.packet.ok().and_then(twin_of),
+            twin: if newest { twin.map(Twin::of_newest_ack) } else { twin },
             flooded: reach == Reach::Flooded,
         };
         let limits = &nic.identity.traffic.hold;
@@ -352,7 +427,7 @@ impl Engine {
                     _ => {}
                 }
                 let delivers = matches!(nic.mode, Mode::Replay { .. });
-                self.due_at(old_at);
+                self.timers.sooner(place, old_at);
                 if delivers {
                     self.make_ready(place);
                 }
@@ -370,7 +445,7 @@ impl Engine {
     }
 
     /// Gives the newest frame of ours to the sleepers that it concerns, instead of or beside the bridge.
-    fn re_enter(&mut self, now: Instant, speaker: Place) {
+    pub(super) fn re_enter(&mut self, now: Instant, speaker: Place) {
         let received = Received::plain(self.outbox.newest());
         // Nearly all are for stations that are nobody's sleeper.
         let to = received.bytes.first_chunk().map_or(Mac::ZERO, |dst| Mac(*dst));
@@ -407,6 +482,29 @@ impl Engine {
             }
         }
         self.ours = ours;
+    }
+}
+
+/// Who does not know the time wakes who does.
+pub(super) fn asked_for_the_time(view: View<'_, '_>) -> Option<WakeReason> {
+    let (from, _) = view.packet.ok()?.addresses()?;
+    Some(WakeReason::Udp { port: daytime::PORT, from })
+}
+
+/// The answer to a frame by whom it is owed.
+pub(super) fn write_answer(
+    by: Responder,
+    identity: &NicIdentity,
+    time_of_day: Option<Duration>,
+    frame: &Frame<'_>,
+    packet: &Packet<'_>,
+    out: &mut FrameBuf<'_>,
+) -> Option<Answered> {
+    match by {
+        Responder::Neighbour | Responder::Echo => responder::reply_for(identity, frame, packet, out),
+        Responder::Daytime => daytime::reply_for(identity, time_of_day?, frame, packet, out),
+        Responder::Reset => tcp_reset::reply_for(identity, frame, packet, out),
+        Responder::Unreachable => unreachable::reply_for(identity, frame, packet, out),
     }
 }
 

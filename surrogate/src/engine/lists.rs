@@ -71,6 +71,24 @@ impl List {
         self.count += 1;
     }
 
+    /// Puts the slot at `at` before the one at `before`, which is in it.
+    pub(super) fn insert_before(&mut self, slots: &mut [impl Linked], order: Order, at: u32, before: u32) {
+        let Some(Link { prev, .. }) = slots.get(before as usize).map(|slot| slot.links().of(order)) else {
+            return self.push(slots, order, at);
+        };
+        match prev.checked_sub(1).and_then(|prev| slots.get_mut(prev as usize)) {
+            Some(slot) => slot.links_mut().of_mut(order).next = at + 1,
+            None => self.head = at + 1,
+        }
+        if let Some(slot) = slots.get_mut(at as usize) {
+            *slot.links_mut().of_mut(order) = Link { prev, next: before + 1 };
+        }
+        if let Some(slot) = slots.get_mut(before as usize) {
+            slot.links_mut().of_mut(order).prev = at + 1;
+        }
+        self.count += 1;
+    }
+
     /// Takes the slot at `at` out, which is in it.
     pub(super) fn unlink(&mut self, slots: &mut [impl Linked], order: Order, at: u32) {
         let Some(Link { prev, next }) = slots.get(at as usize).map(|slot| slot.links().of(order)) else {

@@ -13,14 +13,18 @@
 //!
 //! What each frame gets in each mode is written down, and tested row by row, in docs/packet-policy.md.
 
+mod addresses;
 mod arena;
 mod by_name;
 mod classify;
+mod connections;
 pub mod contract;
 pub mod counters;
 mod dispatch;
 mod due;
+mod gather;
 mod hold;
+mod knowledge;
 mod limiter;
 mod lists;
 mod magic;
@@ -28,31 +32,38 @@ mod modes;
 mod nic;
 mod noise;
 mod outbox;
+mod reassembly;
 mod replay;
+mod speak;
 pub mod spoof;
 mod twin;
 pub mod verdict;
 mod view;
 mod wake;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
+use core::hash::BuildHasher;
 use core::time::Duration;
 
 pub use contract::{Command, Done, Mode, Notice, Output, Refusal, WakeReason};
 pub use counters::Counters;
-use surrogate_wire::{Mac, Received};
+pub use knowledge::Knowledge;
+use surrogate_wire::{Frame, Mac, Packet, Received};
 pub use verdict::{Answered, DropReason, Verdict, Verdicts};
 
 use crate::guest::identity::{NicId, PortId};
-use crate::guest::table::{Place, Table};
+use crate::guest::table::{Lan, Place, Table};
 use crate::hash::Seeded;
+use crate::responder::router::Advertised;
 use crate::rng::Rng;
 use crate::time::Instant;
+use due::Timers;
 use hold::{Hold, MAX_FRAME};
 use limiter::Limiter;
 use nic::Nic;
 use outbox::{Outbox, Own, Way};
+use reassembly::Reassembly;
 use wake::Notices;
 
 /// How long a released NIC's port must have been quiet before it passes.
@@ -87,6 +98,7 @@ pub struct Engine {
     /// By place. A forgotten NIC leaves a free one.
     nics: Vec<Option<Nic>>,
     hold: Hold,
+    reassembly: Reassembly,
     outbox: Outbox,
     notices: Notices,
     limiter: Limiter,
@@ -95,14 +107,22 @@ pub struct Engine {
     /// In whose name the last frames were transmitted, so that a failure is counted for the right one.
     spoke: [Option<(PortId, NicId)>; SPOKE],
     spoke_at: usize,
-    /// Nothing is due before.
-    due: Option<Instant>,
+    timers: Timers,
+    /// The caller's, while it has called; its place is taken by nobody's meanwhile.
+    rng: Rng,
     foreign: u64,
+    /// What routers said, for each LAN of a NIC.
+    routers: HashMap<Lan, Advertised, Seeded>,
+    /// What time it was when.
+    time_of_day: Option<(Instant, Duration)>,
     hasher: Seeded,
     /// Where a held frame is put together.
     scratch: Box<[u8]>,
     /// Where a frame of ours waits while it re-enters.
     ours: Box<[u8]>,
+    /// Where a datagram that came in fragments is put together, and the answer to it.
+    whole: Box<[u8]>,
+    reply: Box<[u8]>,
 }
 
 impl Engine {
@@ -116,17 +136,23 @@ impl Engine {
             table: Table::new(seeds.next_u64()),
             nics: Vec::new(),
             hold: Hold::new(limits.held_bytes, limits.flooded_ring, seeds.next_u64()),
+            reassembly: Reassembly::new(limits.held_bytes / 8),
             outbox: Outbox::new(limits.outbox_bytes),
             notices: Notices::default(),
             limiter: Limiter::new(limits.errors_per_second, limits.echoes_per_second, seeds.next_u64()),
             ready: VecDeque::new(),
             spoke: [None; SPOKE],
             spoke_at: 0,
-            due: None,
+            timers: Timers::default(),
+            rng: Rng::seeded(0),
             foreign: 0,
+            routers: HashMap::with_hasher(Seeded::new(seeds.next_u64())),
+            time_of_day: None,
             hasher: Seeded::new(seeds.next_u64()),
             scratch: vec![0; MAX_FRAME].into_boxed_slice(),
             ours: vec![0; limits.mtu + dispatch::ENVELOPE].into_boxed_slice(),
+            whole: vec![0; MAX_FRAME].into_boxed_slice(),
+            reply: vec![0; MAX_FRAME].into_boxed_slice(),
             limits,
         }
     }
@@ -135,34 +161,88 @@ impl Engine {
     ///
     /// `frame` is a whole Ethernet frame, destination MAC to payload, without FCS, with the VLAN tag
     /// and offload state the kernel kept beside it. `now` never goes back. Drain
-    /// [`poll_output`](Self::poll_output) after each call. Allocates nothing. Randomness is for answers
-    /// that a host delays at random; all that are given here are due at once. It stays an argument, here and
-    /// below, so that an answer which needs it changes no driver.
+    /// [`poll_output`](Self::poll_output) after each call. Allocates nothing, unless the frame is a sleeper's own
+    /// from while it was awake. Randomness is for answers that a host delays at random.
     #[inline]
     pub fn handle_frame(
         &mut self,
         now: Instant,
-        _rng: &mut Rng,
+        rng: &mut Rng,
         port: PortId,
         frame: Received<'_>,
     ) -> Verdicts {
-        let verdicts = self.dispatch(now, port, &frame);
+        let verdicts = self.with(rng, |engine| engine.dispatch(now, port, &frame));
         self.foreign += u64::from(verdicts.is_foreign());
         verdicts
+    }
+
+    /// Learns from one frame that an awake guest sent (`from_guest`) or got at its own port: what a stand-in
+    /// will have to know. No verdict, and nothing is said. A frame of a guest that we stand in for is ignored:
+    /// it cannot have sent it.
+    pub fn handle_observed(&mut self, now: Instant, id: NicId, from_guest: bool, frame: Received<'_>) {
+        let Ok(parsed) = Frame::parse(&frame) else { return };
+        let Ok(packet) = Packet::parse(&parsed, frame.offload) else { return };
+        if let Some(nic) = self.by_id_mut(id)
+            && nic.mode != Mode::Answer
+        {
+            nic.counters.observed += 1;
+            nic.fresh = false;
+            let changes = nic.presence.changes_of_groups();
+            nic.presence.learn(now, from_guest, &parsed, &packet);
+            if from_guest {
+                nic.ports.learn(now, &nic.identity, &packet);
+            }
+            if let Some(custody) = &mut nic.custody {
+                custody.learn(now, &nic.identity, from_guest, &parsed, &packet);
+            }
+            if nic.presence.changes_of_groups() != changes {
+                self.take_groups(id);
+            }
+            self.count_unremembered(id);
+        }
+    }
+
+    /// What limits kept from being remembered, of its guest's words and of its LAN's routers'.
+    pub(super) fn count_unremembered(&mut self, id: NicId) {
+        let Some(nic) = self.by_id(id) else { return };
+        let of_routers = self.routers.get(&Lan::of(&nic.identity)).map_or(0, Advertised::unremembered);
+        let all = nic.presence.limited() + of_routers;
+        if let Some(nic) = self.by_id_mut(id) {
+            nic.counters.unremembered = all;
+        }
+    }
+
+    /// Frames to the groups of a NIC concern it from now on.
+    pub(super) fn take_groups(&mut self, id: NicId) {
+        let Some(place) = self.table.nic(id) else { return };
+        if let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut) {
+            let before = nic.take_groups();
+            self.table.change_groups(&nic.identity, place, &before);
+        }
+    }
+
+    /// Learns the time of day at `now`: how long it is since the beginning of 1970, UTC. Without, nobody is told what
+    /// time it is; to be said again now and then, since that clock is set.
+    pub fn handle_time_of_day(&mut self, now: Instant, since_1970: Duration) {
+        self.time_of_day = Some((now, since_1970));
+    }
+
+    fn time_of_day(&self, now: Instant) -> Option<Duration> {
+        self.time_of_day.map(|(at, then)| then.saturating_add(now.since(at)))
     }
 
     /// Does what is due: ages held frames, retries deliveries, ends lingering. Cheap when nothing is. A
     /// driver first hands over what waits at its port: a frame that came in time must not find its NIC
     /// passing.
-    pub fn handle_timeout(&mut self, now: Instant, _rng: &mut Rng) {
-        if self.due.is_some_and(|due| due <= now) {
-            self.do_what_is_due(now);
+    pub fn handle_timeout(&mut self, now: Instant, rng: &mut Rng) {
+        if self.timers.next().is_some_and(|due| due <= now) {
+            self.with(rng, |engine| engine.do_what_is_due(now));
         }
     }
 
     /// Takes a command of the control side.
-    pub fn handle_command(&mut self, now: Instant, _rng: &mut Rng, command: Command) {
-        self.obey(now, command);
+    pub fn handle_command(&mut self, now: Instant, rng: &mut Rng, command: Command) {
+        self.with(rng, |engine| engine.obey(now, command));
     }
 
     /// Learns what outputs came to.
@@ -177,7 +257,7 @@ impl Engine {
     /// When to call [`handle_timeout`](Self::handle_timeout) next, if ever.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.due
+        self.timers.next()
     }
 
     /// The next output to perform, if any.
@@ -260,11 +340,18 @@ impl Engine {
         self.nics.get_mut(self.table.nic(nic)? as usize)?.as_mut()
     }
 
-    /// Something is due at `at`, perhaps before what was next.
-    fn due_at(&mut self, at: Instant) {
-        if self.due.is_none_or(|due| at < due) {
-            self.due = Some(at);
-        }
+    /// What keys the tables of a NIC's custody.
+    fn seed_of(&self, nic: NicId) -> u64 {
+        self.hasher.hash_one(nic)
+    }
+
+    /// Calls `does` with the caller's randomness in its place.
+    #[inline]
+    fn with<R>(&mut self, rng: &mut Rng, does: impl FnOnce(&mut Self) -> R) -> R {
+        core::mem::swap(&mut self.rng, rng);
+        let done = does(self);
+        core::mem::swap(&mut self.rng, rng);
+        done
     }
 }
 

@@ -6,9 +6,11 @@
 
 use surrogate_wire::{Frame, Packet, Received};
 
-use super::classify::{Decision, Reach, classify};
+use super::classify::{Decision, Reach, Responder, classify};
+use super::connections::Custodial;
 use super::contract::{Command, Mode, Notice, WakeReason};
-use super::dispatch::reach;
+use super::dispatch::{asked_for_the_time, reach};
+use super::gather::is_about_the_whole;
 use super::hold::HeldFrame;
 use super::nic::Nic;
 use super::outbox::Way;
@@ -17,8 +19,9 @@ use super::view::View;
 use super::wake::Once;
 use super::{Engine, NicId};
 use crate::guest::identity::{Epoch, NicIdentity};
-use crate::guest::table::Place;
+use crate::guest::table::{Lan, Place};
 use crate::responder::barrier;
+use crate::responder::presence::Heard;
 use crate::time::Instant;
 
 impl Engine {
@@ -27,8 +30,9 @@ impl Engine {
             Command::Register(identity) => self.register(*identity),
             Command::Unregister { nic } => self.unregister(nic),
             Command::SetMode { nic, epoch, mode } => self.set_mode(now, nic, epoch, mode),
-            Command::Barrier { nic, epoch } => self.ask_barrier(nic, epoch),
+            Command::Barrier { nic, epoch } => self.ask_barrier(now, nic, epoch),
             Command::Announce { nic } => self.announce_all(now, nic),
+            Command::Know { nic, knowledge, ago } => self.know(now, nic, &knowledge, ago),
             Command::PortReady { nic } => {
                 if let Some(place) = self.table.nic(nic)
                     && let Some(nic) = self.at(place)
@@ -52,20 +56,28 @@ impl Engine {
             },
         };
         self.notices.reserve(self.nics.len());
+        self.timers.reserve(self.nics.len());
         self.ready.reserve(self.nics.len());
+        let seed = self.seed_of(identity.nic);
         let Some(slot) = self.nics.get_mut(place as usize) else { return };
+        let mut withdrawn = Vec::new();
         match slot {
             Some(nic) => {
+                withdrawn.extend(core::iter::from_fn(|| nic.give_back()));
                 self.table.remove(&nic.identity, place);
-                nic.learn(identity);
+                nic.learn(identity, seed);
             }
-            None => *slot = Some(Nic::new(identity)),
+            None => *slot = Some(Nic::new(identity, seed)),
         }
         if let Some(nic) = slot {
+            self.routers.entry(Lan::of(&nic.identity)).or_default();
             self.table.insert(&nic.identity, place);
             if nic.stands() {
                 self.table.stand_in(&nic.identity, place);
             }
+        }
+        for held in withdrawn {
+            self.withdraw(place, held.address);
         }
     }
 
@@ -73,7 +85,10 @@ impl Engine {
         let Some(place) = self.table.nic(nic) else { return };
         let Some(mut nic) = self.nics.get_mut(place as usize).and_then(Option::take) else { return };
         self.hold.clear(&mut nic.queue, &mut nic.counters, DropReason::GuestGone);
+        while nic.give_back().is_some() {}
+        self.reassembly.end_all(&mut nic.parts);
         self.table.remove(&nic.identity, place);
+        self.timers.cancel(place);
         self.ready.retain(|p| *p != place);
     }
 
@@ -89,6 +104,7 @@ impl Engine {
             nic.told = super::wake::Told::default();
             nic.spoof.listen(now);
             nic.barrier = false;
+            nic.soliciting = false;
         }
         let passes = same_epoch && nic.mode == Mode::Pass && nic.queue.frames() == 0;
         if passes && mode == (Mode::Replay { released: true }) {
@@ -99,6 +115,12 @@ impl Engine {
         }
         let before = core::mem::replace(&mut nic.mode, mode);
         self.hold.end_review(&mut nic.queue);
+        if !matches!(mode, Mode::Answer | Mode::Hold { .. }) {
+            self.give_back_addresses(place);
+        }
+        let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut) else { return };
+        nic.check_at = None;
+        self.reassembly.end_all(&mut nic.parts);
         match mode {
             Mode::Pass => {
                 self.table.stand_down(&nic.identity, place);
@@ -117,20 +139,41 @@ impl Engine {
                         self.notices.push(Notice::Spoofed { nic: id, epoch, lies, frames, deaf });
                     }
                 }
+                nic.fresh = false;
+                nic.presence.sleep(now, &mut self.rng, &nic.identity);
+                nic.ports.sleep(now);
+                if let Some(custody) = &mut nic.custody {
+                    custody.sleep(now, &mut self.rng);
+                }
+                self.check_addresses(now, place);
+                self.count_unremembered(id);
+                let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut) else { return };
                 self.hold.review(&mut nic.queue);
                 if let Some(at) = nic.spoof.due_at() {
-                    self.due_at(at);
+                    self.timers.sooner(place, at);
                 }
                 self.review(now, place);
+                self.speak(now, place);
             }
             Mode::Replay { .. } => {
+                nic.wake();
+                nic.ports.wake(now);
                 nic.told.forget(Once::Drained);
-                nic.delivery.begin(now, matches!(before, Mode::Replay { .. }));
+                let continues = matches!(before, Mode::Replay { .. });
+                nic.delivery.begin(now, continues);
+                if !continues {
+                    self.hold.order(&mut nic.queue, &mut self.scratch);
+                }
                 if (before, mode) == (Mode::Replay { released: false }, Mode::Replay { released: true }) {
                     nic.counters.overtaken += u64::from(nic.delivery.released(nic.queue.frames()));
                 }
             }
-            Mode::Pass | Mode::Fence { .. } | Mode::Hold { .. } => {}
+            Mode::Pass | Mode::Fence { .. } => {
+                nic.wake();
+                nic.ports.wake(now);
+            }
+            // Silent for now; whether the guest runs is being asked.
+            Mode::Hold { .. } => {}
         }
         if let Some(nic) = self.at(place) {
             let held = nic.queue.frames();
@@ -156,7 +199,7 @@ impl Engine {
                 Verdict::Hold | Verdict::HoldAndWake => {}
                 Verdict::Drop(DropReason::OutputFull) => {
                     self.hold.review_again(&mut nic.queue, held);
-                    self.due_at(now);
+                    self.timers.sooner(place, now);
                     break;
                 }
                 Verdict::Answer(_) | Verdict::Absorb | Verdict::Stub => {
@@ -188,37 +231,77 @@ impl Engine {
         let Ok(frame) = Frame::parse(received) else { return Verdict::Drop(DropReason::Malformed) };
         let packet = Packet::parse(&frame, received.offload);
         let view = View::new(received, &frame, &packet);
+        match self.hear(now, place, view) {
+            Heard::NotMine => {}
+            Heard::Noted => return Verdict::Absorb,
+            Heard::Owed(by) => return Verdict::Answer(by),
+            Heard::TooMany => return Verdict::Hold,
+            Heard::Wake(reason) => return self.ask_wake(place, reason),
+        }
         let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut) else {
             return Verdict::Hold;
         };
         let here = frame.tags.vid().unwrap_or(0) == nic.identity.vlan.unwrap_or(0);
         let reach = if held.flooded { Reach::Flooded } else { reach(here, frame.tags) };
-        match classify(&nic.identity, reach, view, self.limits.mtu) {
+        let wanted = classify(&nic.identity, &nic.ports, reach, view, self.limits.mtu);
+        match self.take_custody(now, place, reach, view, false, wanted) {
+            Custodial::NotMine => {}
+            Custodial::Done(verdict) => return verdict,
+            Custodial::Keep { reason: None, .. } => return Verdict::Hold,
+            Custodial::Keep { reason: Some(reason), .. } => return self.ask_wake(place, reason),
+        }
+        match wanted {
+            decision if reach == Reach::Unicast && is_about_the_whole(decision, view) => {
+                self.gather(now, place, view, decision, Some(held))
+            }
             // Its identity changed meanwhile.
             Decision::Foreign | Decision::Absorb => Verdict::Absorb,
             Decision::Drop(why) => Verdict::Drop(why),
+            Decision::Answer(Responder::Daytime) if self.time_of_day.is_none() => {
+                asked_for_the_time(view).map_or(Verdict::Hold, |reason| self.ask_wake(place, reason))
+            }
             Decision::Answer(by) => self.answer(now, place, by, view),
             Decision::Conflict { address, by } => self
                 .defend(now, place, address, by)
                 .unwrap_or_else(|| self.ask_wake(place, WakeReason::Conflict)),
-            Decision::Hold(None) => Verdict::Hold,
+            Decision::Hold(None) | Decision::Unknown => Verdict::Hold,
             Decision::Hold(Some(reason)) => self.ask_wake(place, reason),
         }
     }
 
-    fn ask_wake(&mut self, place: Place, reason: WakeReason) -> Verdict {
+    pub(super) fn ask_wake(&mut self, place: Place, reason: WakeReason) -> Verdict {
         if let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut) {
             self.notices.wake(&mut nic.told, &nic.identity, nic.epoch, reason);
         }
         Verdict::HoldAndWake
     }
 
-    fn ask_barrier(&mut self, id: NicId, epoch: Epoch) {
+    fn ask_barrier(&mut self, now: Instant, id: NicId, epoch: Epoch) {
         let Some(place) = self.table.nic(id) else { return };
         let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut) else { return };
         if epoch < nic.epoch || !matches!(nic.mode, Mode::Fence { .. }) {
             return;
         }
+        if let Some(custody) = &mut nic.custody {
+            custody.begin_solicit();
+        }
+        nic.soliciting = true;
+        self.ask(now, place);
+    }
+
+    /// Asks the guest that settles about its connections, and when all were asked about the barrier's question:
+    /// its answer then says that theirs are on their way.
+    pub(super) fn ask(&mut self, now: Instant, place: Place) {
+        let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut) else { return };
+        if !nic.soliciting || !matches!(nic.mode, Mode::Fence { .. }) {
+            return;
+        }
+        if self.solicit(now, place) {
+            return;
+        }
+        let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut) else { return };
+        nic.soliciting = false;
+        let id = nic.identity.nic;
         let service = self.service_mac;
         let asked = self
             .outbox

@@ -178,7 +178,7 @@ impl Engine {
         let retry_at = nic.delivery.retry_at(nic.mode);
         let old_at = self.hold.next_aged(nic.identity.traffic.hold.age, &nic.queue);
         for at in [retry_at, old_at].into_iter().flatten() {
-            self.due_at(at);
+            self.timers.sooner(place, at);
         }
         self.make_ready(place);
         self.check_end_of_replay(now, place);
@@ -212,7 +212,7 @@ impl Engine {
                 self.table.stand_down(&nic.identity, place);
                 self.notices.push(Notice::Settled { nic: id, epoch, overtaken: nic.delivery.overtaken });
             }
-            Some(at) => self.due_at(at),
+            Some(at) => self.timers.sooner(place, at),
             None => {}
         }
     }

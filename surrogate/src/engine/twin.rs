@@ -35,11 +35,25 @@ pub(super) struct Twin {
 impl Twin {
     /// Flag SYN (RFC 9293 3.1).
     pub(super) const SYN: u8 = 0x02;
+    /// Flag ACK, and one that no segment has.
+    const NEWEST_ACK: u8 = 0x10 | 0x80;
+
+    /// Of an acknowledgement that says all that earlier ones of its flow said: they are its copies.
+    #[must_use]
+    pub(super) const fn of_newest_ack(self) -> Self {
+        Self { seq: 0, ack: 0, len: 0, window: 0, flags: Self::NEWEST_ACK, ..self }
+    }
 
     /// Whether of two copies the newer is worth more: a SYN, whose timestamp must be fresh.
     #[must_use]
     pub(super) const fn newest_counts(&self) -> bool {
-        self.flags == Self::SYN
+        self.flags == Self::SYN || self.is_newest_ack()
+    }
+
+    /// Whether the newer copy also comes later: an acknowledgement must not overtake what came before it.
+    #[must_use]
+    pub(super) const fn is_newest_ack(&self) -> bool {
+        self.flags == Self::NEWEST_ACK
     }
 }
 

@@ -22,7 +22,7 @@ pub enum Verdict {
     Drop(DropReason),
 }
 
-/// Which responder answered.
+/// Which protocol spoke in the guest's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answered {
@@ -44,6 +44,32 @@ pub enum Answered {
     TcpReset,
     /// Port unreachable for a closed UDP port.
     PortUnreachable,
+    /// An announcement of its own accord, so that switches keep the address.
+    Presence,
+    /// IGMP query, or the report that answers it.
+    Igmp,
+    /// MLD query, or the report that answers it.
+    Mld,
+    /// DHCP: a lease renewed.
+    Dhcpv4,
+    /// DHCPv6: a lease renewed.
+    Dhcpv6,
+    /// Multicast DNS.
+    Mdns,
+    /// Link-local multicast name resolution.
+    Llmnr,
+    /// NetBIOS name service.
+    Netbios,
+    /// Daytime, port 13.
+    Daytime,
+    /// TCP keep-alive of a connection in custody; also one of ours, if configured.
+    KeepAlive,
+    /// TCP window probe of a connection in custody.
+    WindowProbe,
+    /// Repeated data of a connection in custody.
+    DuplicateAck,
+    /// Challenge ACK (RFC 5961) of a connection in custody.
+    ChallengeAck,
 }
 
 /// Why a frame was discarded.
@@ -58,6 +84,8 @@ pub enum DropReason {
     BadSource,
     /// An IP source route option, or a routing header of type 0.
     SourceRoute,
+    /// An IPv6 option that nobody knows and that says to discard the packet.
+    UnknownOption,
     /// A repeated SYN or segment of which a copy is held.
     Duplicate,
     /// To a port that is declared closed, policy `silent`.
@@ -82,6 +110,12 @@ pub enum DropReason {
     EchoLoop,
     /// A frame from the guest's own MAC: it is never answered.
     OwnFrame,
+    /// A fragment that overlaps another one of its datagram: all of them go.
+    FragmentOverlap,
+    /// A fragment of a datagram that did not become whole in time, and would have been ours to answer.
+    FragmentTimeout,
+    /// A fragment of a datagram that gave way at a limit of reassembly.
+    FragmentLimit,
 }
 
 /// The verdicts about one frame: none if it concerns no sleeper (`Foreign`).

@@ -25,6 +25,10 @@ pub(super) enum Once {
     Conflict,
     /// [`Notice::Drained`].
     Drained,
+    /// [`Notice::LeaseChanged`].
+    LeaseChanged,
+    /// [`Notice::Expired`].
+    Expired,
 }
 
 impl Told {
@@ -74,7 +78,7 @@ impl Notices {
 }
 
 /// The kinds of [`Once`], and one each of the barrier, the mode, a lie and the end of a replay.
-const PER_NIC: usize = 9;
+const PER_NIC: usize = 11;
 
 #[cfg(test)]
 mod tests {

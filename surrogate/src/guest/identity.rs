@@ -71,6 +71,17 @@ impl NicIdentity {
         self.addresses.iter().any(|held| held.address == address)
     }
 
+    /// Whether `address` is on the NIC's link: in one of its prefixes, or link-local (RFC 3927 2.7, RFC 4291
+    /// 2.5.6).
+    #[must_use]
+    pub fn is_on_link(&self, address: IpAddr) -> bool {
+        let local = match address {
+            IpAddr::V4(v4) => v4.is_link_local(),
+            IpAddr::V6(v6) => v6.is_unicast_link_local(),
+        };
+        local || self.addresses.iter().any(|held| held.covers(address))
+    }
+
     /// Whether `address` reaches every host of the link: 255.255.255.255, or the broadcast or network
     /// address of one of the NIC's prefixes (RFC 1122 3.2.1.3, the latter as BSD once did).
     #[must_use]
@@ -80,6 +91,23 @@ impl NicIdentity {
 }
 
 impl InterfaceAddress {
+    /// Whether `address` is in this prefix.
+    #[must_use]
+    pub fn covers(&self, address: IpAddr) -> bool {
+        let length = u32::from(self.prefix_len);
+        match (self.address, address) {
+            (IpAddr::V4(held), IpAddr::V4(other)) => {
+                let host = u32::MAX.checked_shr(length).unwrap_or(0);
+                (held.to_bits() ^ other.to_bits()) & !host == 0
+            }
+            (IpAddr::V6(held), IpAddr::V6(other)) => {
+                let host = u128::MAX.checked_shr(length).unwrap_or(0);
+                (held.to_bits() ^ other.to_bits()) & !host == 0
+            }
+            _ => false,
+        }
+    }
+
     /// Whether `address` is the broadcast or network address of this prefix. A prefix of 31 or 32 bits
     /// has none (RFC 3021).
     fn broadcasts(&self, address: Ipv4Addr) -> bool {
@@ -112,6 +140,26 @@ mod tests {
             ("198.51.100.127", false),
         ] {
             assert_eq!(held.broadcasts(address.parse().unwrap()), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_covers_its_own_family_to_the_bit() {
+        for (prefix, len, address, expected) in [
+            ("192.0.2.65", 26, "192.0.2.126", true),
+            ("192.0.2.65", 26, "192.0.2.128", false),
+            ("192.0.2.65", 32, "192.0.2.65", true),
+            ("192.0.2.65", 32, "192.0.2.64", false),
+            ("2001:db8::1", 64, "2001:db8::ffff:1", true),
+            ("2001:db8::1", 64, "2001:db8:0:1::1", false),
+            ("2001:db8::1", 128, "2001:db8::1", true),
+            ("192.0.2.65", 1, "2001:db8::1", false),
+        ] {
+            assert_eq!(
+                held(prefix, len).covers(address.parse().unwrap()),
+                expected,
+                "{prefix}/{len} {address}"
+            );
         }
     }
 

@@ -2,4 +2,5 @@
 
 pub mod identity;
 pub mod lifecycle;
+pub mod ports;
 pub mod table;

@@ -101,12 +101,7 @@ impl Table {
             self.addresses.add(bits_of_address(address.address));
             self.by_address.insert((lan, address.address), place);
         }
-        for group in groups(identity) {
-            let members = self.by_group.entry((lan, group)).or_default();
-            if !members.contains(&place) {
-                members.push(place);
-            }
-        }
+        self.join_groups(identity, place);
         // Reserved now, so that a change of mode never allocates.
         let here = self.by_mac.len();
         self.standing.entry(lan).or_default().reserve(here);
@@ -129,20 +124,57 @@ impl Table {
                 self.by_address.remove(&key);
             }
         }
-        for group in groups(identity) {
-            let key = (lan, group);
-            if let Some(members) = self.by_group.get_mut(&key) {
-                members.retain(|p| *p != place);
-                if members.is_empty() {
-                    self.by_group.remove(&key);
-                }
-            }
-        }
+        groups(identity).for_each(|group| self.leave_group(lan, group, place));
         self.stand_down(identity, place);
         self.macs.clear();
         self.by_mac.keys().for_each(|station| self.macs.add(bits_of_mac(station.mac)));
         self.addresses.clear();
         self.by_address.keys().for_each(|(_, address)| self.addresses.add(bits_of_address(*address)));
+    }
+
+    /// An address of a NIC at `place` is nobody's until [`give_back`](Self::give_back): who asks for it means
+    /// nobody here. Its groups stay, since other addresses may have the same.
+    pub fn withdraw(&mut self, identity: &NicIdentity, address: IpAddr, place: Place) {
+        let key = (Lan::of(identity), address);
+        if self.by_address.get(&key) == Some(&place) {
+            self.by_address.remove(&key);
+        }
+    }
+
+    /// It is this NIC's again.
+    pub fn give_back(&mut self, identity: &NicIdentity, address: IpAddr, place: Place) {
+        self.addresses.add(bits_of_address(address));
+        self.by_address.insert((Lan::of(identity), address), place);
+    }
+
+    /// Its groups were `before` and are now those of `identity`.
+    pub fn change_groups(&mut self, identity: &NicIdentity, place: Place, before: &[IpAddr]) {
+        for group in before {
+            if !groups(identity).any(|now| now == *group) {
+                self.leave_group(Lan::of(identity), *group, place);
+            }
+        }
+        self.join_groups(identity, place);
+    }
+
+    fn join_groups(&mut self, identity: &NicIdentity, place: Place) {
+        let lan = Lan::of(identity);
+        for group in groups(identity) {
+            let members = self.by_group.entry((lan, group)).or_default();
+            if !members.contains(&place) {
+                members.push(place);
+            }
+        }
+    }
+
+    fn leave_group(&mut self, lan: Lan, group: IpAddr, place: Place) {
+        let key = (lan, group);
+        if let Some(members) = self.by_group.get_mut(&key) {
+            members.retain(|p| *p != place);
+            if members.is_empty() {
+                self.by_group.remove(&key);
+            }
+        }
     }
 
     /// From now on flooded frames of its LAN concern this NIC.

@@ -7,6 +7,7 @@ pub mod driver;
 pub mod journal;
 pub mod mailbox;
 pub mod netlink;
+pub mod observe;
 pub mod port;
 pub mod process;
 pub mod steering;

@@ -3,6 +3,9 @@
 use core::num::NonZeroUsize;
 use core::time::Duration;
 
+use super::custody::CustodyPolicy;
+use super::names::Names;
+
 /// Per-NIC traffic policy, as the engine reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrafficPolicy {
@@ -14,6 +17,13 @@ pub struct TrafficPolicy {
     pub flooded: Flooded,
     /// Ceilings of the guest's hold buffer.
     pub hold: HoldLimits,
+    /// Whether the awake guest's own port is watched, so that its connections are kept alive while it sleeps and
+    /// its groups, leases, names and ports are known without being declared.
+    pub custody: bool,
+    /// Names that are answered for, beside those that it was heard to have.
+    pub names: Names,
+    /// How many connections are kept, and how; unused without `custody`.
+    pub connections: CustodyPolicy,
 }
 
 /// Declared listening ports, sorted.
@@ -65,6 +75,9 @@ impl Default for TrafficPolicy {
             closed_ports: ClosedPorts::Reset,
             flooded: Flooded::Hold,
             hold: HoldLimits::default(),
+            custody: true,
+            names: Names::default(),
+            connections: CustodyPolicy::default(),
         }
     }
 }

@@ -7,7 +7,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use surrogate_wire::emit::Ethernet;
 use surrogate_wire::icmpv6::{ALL_NODES, Advertisement};
-use surrogate_wire::{Arp, FrameBuf, Mac, Tags, arp};
+use surrogate_wire::{Arp, FrameBuf, Mac, Tags, arp, ethertype};
 
 use super::{arp as arp_responder, ndisc};
 use crate::guest::identity::NicIdentity;
@@ -21,6 +21,18 @@ pub fn announce(identity: &NicIdentity, address: IpAddr, out: &mut FrameBuf<'_>)
         IpAddr::V4(address) => gratuitous_arp(identity, address, out),
         IpAddr::V6(address) => unsolicited_advertisement(identity, address, out),
     }
+}
+
+/// What QEMU sends after a migration: a reverse request for the guest's own MAC (RFC 903), with no IP address in
+/// it, so that it fits a NIC that has none.
+pub fn announce_mac(identity: &NicIdentity, out: &mut FrameBuf<'_>) -> Option<()> {
+    let to = Ethernet { dst: Mac::BROADCAST, src: identity.mac, tags: Tags::for_vid(identity.vlan) };
+    let none = Ipv4Addr::UNSPECIFIED;
+    let request =
+        Arp { op: arp::REVERSE_REQUEST, sha: identity.mac, spa: none, tha: identity.mac, tpa: none };
+    out.ethernet(&to, ethertype::RARP);
+    out.push(&request.emit());
+    out.finish().map(|_| ())
 }
 
 /// An ARP announcement: the request form, sender and target both `address`, target MAC zero, broadcast.

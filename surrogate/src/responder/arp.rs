@@ -23,7 +23,8 @@ pub fn reply_for(
 ) -> Option<Answered> {
     let Packet::Arp(request) = packet else { return None };
     let for_us = frame.dst == Mac::BROADCAST || frame.dst == identity.mac;
-    let from_another = request.sha.is_unicast() && request.sha != identity.mac && frame.src != identity.mac;
+    let from_another =
+        request.is_from_a_station() && request.sha != identity.mac && frame.src != identity.mac;
     if request.op != arp::REQUEST || !for_us || !from_another {
         return None;
     }

@@ -74,10 +74,11 @@ impl Envelope {
         self
     }
 
-    /// With don't-fragment set, as IPv6 always has it.
+    /// With don't-fragment set, as IPv6 always has it; then the identification says nothing (RFC 6864 4.1).
     pub(super) fn dont_fragment(mut self) -> Self {
         if let Header::V4(header) = &mut self.header {
             header.dont_fragment = true;
+            header.id = 0;
         }
         self
     }

@@ -2,7 +2,7 @@
 //!
 //! Same identifier, sequence and data, all of it; type of service reflected, time to live 64,
 //! don't-fragment off, no options. Never for a broadcast or multicast request, and to no other type. A
-//! request in fragments is not answered here: it is held for the guest.
+//! request in fragments comes here as the engine has put it together.
 
 use surrogate_wire::checksum::Sum;
 use surrogate_wire::{Frame, FrameBuf, Packet, Transport, emit, icmpv4, protocol};
@@ -21,7 +21,7 @@ pub fn reply_for(
     let Packet::Ipv4(_, Transport::Icmpv4(icmp)) = packet else { return None };
     let echo = icmp.echo_request()?;
     let envelope = Envelope::back(identity, frame, packet, protocol::ICMP)?;
-    let reply = emit::icmp_header(Sum::ZERO, icmpv4::ECHO_REPLY, 0, echo.words(), echo.data);
+    let reply = emit::icmp_header(Sum::ZERO, icmpv4::ECHO_REPLY, icmp.code, echo.words(), echo.data);
     envelope.send(&reply, echo.data, out).map(|()| Answered::Icmpv4Echo)
 }
 
@@ -99,8 +99,20 @@ mod tests {
     }
 
     #[test]
+    fn the_code_is_repeated() {
+        let message = emit::icmp_header(Sum::ZERO, icmpv4::ECHO_REQUEST, 9, [1, 2, 3, 4], &[]);
+        let request = build(|out| {
+            out.ipv4(&TO_GUEST, &ASKED(), message.len());
+            out.push(&message);
+        });
+        let (_, reply) = answer(reply_for, &guest(), &request).unwrap();
+        let (_, Packet::Ipv4(_, Transport::Icmpv4(icmp))) = read(&reply) else { panic!("{reply:x?}") };
+        assert_eq!((icmp.kind, icmp.code), (icmpv4::ECHO_REPLY, 9));
+    }
+
+    #[test]
     fn other_questions_get_no_answer() {
-        for [kind, code] in [[0, 0], [8, 1], [13, 0], [15, 0], [17, 0], [10, 0], [5, 1], [3, 3]] {
+        for [kind, code] in [[0, 0], [0, 8], [13, 0], [15, 0], [17, 0], [10, 0], [5, 1], [3, 3]] {
             let message = emit::icmp_header(Sum::ZERO, kind, code, [1, 2, 3, 4], &[]);
             let request = build(|out| {
                 out.ipv4(&TO_GUEST, &ASKED(), message.len());

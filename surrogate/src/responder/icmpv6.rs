@@ -20,7 +20,7 @@ pub fn reply_for(
     let Icmpv6Body::EchoRequest(echo) = icmp.body else { return None };
     let envelope = Envelope::back(identity, frame, packet, protocol::ICMPV6)?;
     let pseudo = envelope.pseudo(icmp.message.len());
-    let reply = emit::icmp_header(pseudo, icmpv6::ECHO_REPLY, 0, echo.words(), echo.data);
+    let reply = emit::icmp_header(pseudo, icmpv6::ECHO_REPLY, icmp.code, echo.words(), echo.data);
     envelope.send(&reply, echo.data, out).map(|()| Answered::Icmpv6Echo)
 }
 
@@ -73,6 +73,14 @@ mod tests {
         ] {
             assert_eq!(reply_to(&echo(&to, &header, &[1, 2, 3])), None, "{why}");
         }
+    }
+
+    #[test]
+    fn the_code_is_repeated() {
+        let request = icmpv6_frame(&TO_GUEST, &v6_header(58), [icmpv6::ECHO_REQUEST, 9], [1, 2, 3, 4], &[]);
+        let (_, reply) = answer(reply_for, &guest(), &request).unwrap();
+        let (_, Packet::Ipv6(_, Transport::Icmpv6(icmp))) = read(&reply) else { panic!("{reply:x?}") };
+        assert_eq!((icmp.kind, icmp.code), (icmpv6::ECHO_REPLY, 9));
     }
 
     #[test]

@@ -8,16 +8,32 @@
 //! an advertisement and the quoting errors of [`mod@unreachable`]; a request that fits the MTU has an
 //! answer that does.
 //!
+//! Those that speak later, or of their own accord, keep a state each: [`presence`].
+//!
 //! [`reply_for`] asks those whose answer follows from the identity alone; [`tcp_reset`] and
 //! [`mod@unreachable`] speak for closed ports, which is a matter of policy.
 
 pub mod announce;
 pub mod arp;
 pub mod barrier;
+pub mod beacon;
+mod datagram;
+pub mod daytime;
+pub mod dhcpv4;
+pub mod dhcpv6;
 mod envelope;
 pub mod icmpv4;
 pub mod icmpv6;
+pub mod igmp;
+pub mod lease;
+pub mod llmnr;
+pub mod mdns;
+pub mod membership;
+pub mod mld;
 pub mod ndisc;
+pub mod netbios;
+pub mod presence;
+pub mod router;
 pub mod tcp_reset;
 pub mod udp_echo;
 pub mod unreachable;

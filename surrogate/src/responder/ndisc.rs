@@ -34,9 +34,9 @@ pub fn reply_for(
     if !identity.holds(IpAddr::V6(target)) || frame.src == identity.mac {
         return None;
     }
-    // The group of the target, or the guest by any of its addresses, which RFC 4861 7.1.1 leaves to the
+    // The group of the target, all nodes, or the guest by any of its addresses: RFC 4861 7.1.1 leaves that to the
     // asker; to another station's MAC it is not for us.
-    let in_group = ip.dst == solicited_node(target);
+    let in_group = ip.dst == solicited_node(target) || ip.dst == ALL_NODES;
     let to_group = in_group && frame.dst == multicast_mac(ip.dst);
     let to_guest = frame.dst == identity.mac && (in_group || identity.holds(IpAddr::V6(ip.dst)));
     // "The same nonce: looped back" (RFC 7527 4.2); a source of ours: not a neighbour's question.
@@ -46,7 +46,11 @@ pub fn reply_for(
     }
     let asker = (!ip.src.is_unspecified()).then_some(ip.src);
     let to = match asker {
-        Some(_) => reply_to(identity, frame),
+        // Where the asker says that it is, which need not be where the frame came from (RFC 4861 7.2.3, 7.2.4).
+        Some(_) => {
+            let asker = solicitation.source_link_layer.filter(|mac| mac.is_unicast());
+            Ethernet { dst: asker.unwrap_or(frame.src), ..reply_to(identity, frame) }
+        }
         None => Ethernet { dst: multicast_mac(ALL_NODES), src: identity.mac, tags: frame.tags },
     };
     let advertisement = Advertisement {
@@ -212,6 +216,24 @@ mod tests {
     }
 
     #[test]
+    fn a_solicitation_to_all_nodes_is_answered_as_one_to_the_group() {
+        let reply = reply_to(&guest(), &solicitation(PEER_V6, ALL_NODES, GUEST_V6, &[])).unwrap();
+        let to_group = reply_to(&guest(), &solicitation_from_peer()).unwrap();
+        assert_eq!((reply.to, reply.src, reply.dst), (to_group.to, to_group.src, to_group.dst));
+        assert_eq!(reply.advertisement, to_group.advertisement);
+    }
+
+    #[test]
+    fn the_answer_goes_to_the_mac_that_the_asker_names() {
+        let named = Mac([2, 0, 0, 0, 0, 0x77]);
+        for (option, to) in [(named, named), (Mac::BROADCAST, PEER), (Mac::ZERO, PEER)] {
+            let option = link_layer_option(1, option);
+            let asked = solicitation(PEER_V6, solicited_node(GUEST_V6), GUEST_V6, &option);
+            assert_eq!(reply_to(&guest(), &asked).unwrap().to.dst, to);
+        }
+    }
+
+    #[test]
     fn duplicate_address_detection_is_answered_to_all_nodes_unsolicited() {
         let dad = solicitation(Ipv6Addr::UNSPECIFIED, solicited_node(GUEST_V6), GUEST_V6, &[]);
         let reply = reply_to(&guest(), &dad).unwrap();
@@ -237,7 +259,6 @@ mod tests {
             ("another address of the same group", solicitation(PEER_V6, group, elsewhere, &[])),
             ("our own nonce", solicitation(PEER_V6, group, GUEST_V6, &nonce)),
             ("from our own address", solicitation(GUEST_V6, group, GUEST_V6, &[])),
-            ("to all nodes", solicitation(PEER_V6, ALL_NODES, GUEST_V6, &[])),
             ("an advertisement", advertisement(GUEST_V6, None)),
         ] {
             assert!(reply_to(&guest(), &frame).is_none(), "{why}");

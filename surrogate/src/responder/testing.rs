@@ -1,12 +1,12 @@
 //! A guest, a peer, and the frames between them, for the responders' tests.
 
-use core::net::{Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use surrogate_wire::checksum::Sum;
 use surrogate_wire::emit::{self, Ethernet, Ipv4Header, Ipv6Header};
 use surrogate_wire::icmpv6::solicited_node;
 use surrogate_wire::{
-    Arp, Frame, FrameBuf, Mac, Offload, Packet, Received, Tags, Tcp, TcpFlags, arp, ethertype, protocol,
+    Arp, Frame, FrameBuf, Mac, Offload, Packet, Received, Tags, Tcp, TcpFlags, Udp, arp, ethertype, protocol,
 };
 
 use super::ndisc::multicast_mac;
@@ -162,10 +162,14 @@ pub(super) fn udp_v4_to(
 }
 
 pub(super) fn udp_v6(header: &Ipv6Header, src_port: u16, dst_port: u16, data: &[u8]) -> Vec<u8> {
+    udp_v6_to(&TO_GUEST, header, [src_port, dst_port], data)
+}
+
+pub(super) fn udp_v6_to(to: &Ethernet, header: &Ipv6Header, [src, dst]: [u16; 2], data: &[u8]) -> Vec<u8> {
     let pseudo = Sum::pseudo_v6(header.src, header.dst, header.protocol, 8 + data.len());
-    let datagram = emit::udp_header(pseudo, src_port, dst_port, data);
+    let datagram = emit::udp_header(pseudo, src, dst, data);
     build(|out| {
-        out.ipv6(&TO_GUEST, header, datagram.len() + data.len());
+        out.ipv6(to, header, datagram.len() + data.len());
         out.push(&datagram);
         out.push(data);
     })
@@ -202,5 +206,41 @@ pub(super) fn tcp_v6(seq: u32, ack: u32, flags: TcpFlags, data: &[u8]) -> Vec<u8
     build(|out| {
         out.ipv6(&TO_GUEST, &header, bytes.len());
         out.push(&bytes);
+    })
+}
+
+/// `Laser._http._tcp.local` as DNS writes it; no label has a dot in it.
+pub(super) fn wire(name: &str) -> Vec<u8> {
+    let labels = name
+        .split('.')
+        .flat_map(|label| [&[u8::try_from(label.len()).expect("a label")], label.as_bytes()].concat());
+    labels.chain([0]).collect()
+}
+
+/// A datagram between any two.
+pub(super) fn datagram(
+    to: &Ethernet,
+    src: IpAddr,
+    dst: IpAddr,
+    [src_port, dst_port]: [u16; 2],
+    payload: &[u8],
+) -> Vec<u8> {
+    let len = Udp::HEADER + payload.len();
+    build(|out| {
+        let pseudo = match (src, dst) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                let (protocol, dont_fragment) = (protocol::UDP, false);
+                out.ipv4(to, &Ipv4Header { src, dst, tos: 0, id: 0, dont_fragment, ttl: 255, protocol }, len);
+                Sum::pseudo_v4(src, dst, protocol::UDP, len)
+            }
+            (IpAddr::V6(src), IpAddr::V6(dst)) => {
+                let protocol = protocol::UDP;
+                out.ipv6(to, &Ipv6Header { src, dst, traffic_class: 0, hop_limit: 255, protocol }, len);
+                Sum::pseudo_v6(src, dst, protocol::UDP, len)
+            }
+            _ => panic!("one family"),
+        };
+        out.push(&emit::udp_header(pseudo, src_port, dst_port, payload));
+        out.push(payload);
     })
 }

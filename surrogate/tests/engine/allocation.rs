@@ -7,9 +7,10 @@ use surrogate::engine::{Done, Engine, Mode, Output};
 use surrogate::guest::identity::Epoch;
 use surrogate::rng::Rng;
 use surrogate::time::{Duration, Instant};
-use surrogate_wire::{Received, TcpFlags};
+use surrogate_wire::{Received, TcpFlags, dhcpv4};
 
 use crate::frames::*;
+use crate::named;
 use crate::scenario::REPLAY;
 
 struct Counting;
@@ -70,8 +71,8 @@ fn no_frame_allocates_whatever_becomes_of_it() {
     let mut engine = Engine::new(limits(), SERVICE, 1);
     let mut rng = Rng::seeded(1);
     let now = Instant::ZERO;
-    for host in [GUEST, NEIGHBOUR] {
-        engine.handle_command(now, &mut rng, surrogate::engine::Command::Register(Box::new(host.identity())));
+    for (host, identity) in [(GUEST, named::identity()), (NEIGHBOUR, NEIGHBOUR.identity())] {
+        engine.handle_command(now, &mut rng, surrogate::engine::Command::Register(Box::new(identity)));
         set_mode(&mut engine, &mut rng, host, 1, Mode::Answer);
     }
     drain(&mut engine, now);
@@ -86,8 +87,17 @@ fn no_frame_allocates_whatever_becomes_of_it() {
         syn(8080, 1),
         ip(between(THIEF.mac(), CLIENT.mac()), CLIENT.v4().into(), THIEF.v4().into(), 6, &[0; 40]),
         udp(TO_ALL, CLIENT.v4().into(), SUBNET.into(), (1, 514), b"flooded"),
+        igmp_query(None, true),
+        igmp_query(Some(JOINED), false),
+        mld_query(None),
         vec![0xff; 9],
     ];
+    for id in 0..40 {
+        let long = cut(echo(GUEST.v4().into(), &[7; 3000]), 1500, id);
+        // Some are answered, some stay incomplete, and some give way.
+        frames.extend(long.into_iter().skip(usize::from(id % 2)));
+    }
+    frames.extend(named::rows().into_iter().map(|(_, frame)| frame));
     // More than fits: limits, evictions and repetitions are on the way as well.
     for n in 0..3000 {
         frames.push(syn(80, n % 2500));
@@ -110,6 +120,38 @@ fn no_frame_allocates_whatever_becomes_of_it() {
     let during = allocations(|| drain(&mut engine, Instant::ZERO + Duration::from_secs(10)));
     assert_eq!(during, 0);
     assert_eq!(engine.counters(GUEST.nic()).unwrap().holding, 0);
+}
+
+#[test]
+fn keeping_leases_allocates_nothing() {
+    let mut engine = Engine::new(limits(), SERVICE, 1);
+    let mut rng = Rng::seeded(1);
+    let register = surrogate::engine::Command::Register(Box::new(GUEST.identity()));
+    engine.handle_command(Instant::ZERO, &mut rng, register);
+    engine.handle_observed(Instant::ZERO, GUEST.nic(), true, Received::plain(&dhcp_renewal(77)));
+    set_mode(&mut engine, &mut rng, GUEST, 1, Mode::Answer);
+    drain(&mut engine, Instant::ZERO);
+    let mut asked = [0; 2];
+    for (n, kind) in [dhcpv4::kind::ACK, dhcpv4::kind::NAK].into_iter().enumerate() {
+        let now = engine.poll_timeout().unwrap() + Duration::from_secs(1800 * n as u64);
+        let during = allocations(|| {
+            engine.handle_timeout(now, &mut rng);
+            while let Some(output) = engine.poll_output() {
+                if let Output::Transmit { bytes, .. } = output {
+                    asked[n] = dhcp_xid(bytes).unwrap_or(asked[n]);
+                }
+            }
+        });
+        assert_eq!((during, asked[n] != 0), (0, true));
+        let answer = dhcp_answer(TO_GUEST, kind, asked[n]);
+        let during = allocations(|| {
+            let _ = engine.handle_frame(now, &mut rng, PORT, Received::plain(&answer));
+        });
+        assert_eq!(during, 0);
+        drain(&mut engine, now);
+    }
+    let counters = engine.counters(GUEST.nic()).unwrap();
+    assert_eq!((counters.absorbed, counters.held), (1, 1), "one was granted and one refused");
 }
 
 fn set_mode(engine: &mut Engine, rng: &mut Rng, host: Host, epoch: u64, mode: Mode) {

@@ -4,6 +4,7 @@ use core::net::Ipv4Addr;
 
 use surrogate::engine::{Answered, Command, DropReason, Mode, Notice, Verdict, WakeReason};
 use surrogate::guest::identity::{Epoch, GuestId, InterfaceAddress};
+use surrogate::time::Duration;
 use surrogate_wire::{Frame, Mac, Packet, Received, TcpFlags, VlanTag, arp as arp_op};
 
 use crate::frames::*;
@@ -194,6 +195,7 @@ fn an_address_is_defended_once_in_ten_seconds() {
     assert_eq!(s.notices(), [conflict(false), wake]);
     // A quarrel that goes on is not defended again.
     assert_eq!(s.at_ms(29_000).verdict(&claim), Some(Verdict::HoldAndWake));
+    assert_eq!(s.counters().conflicts, 4);
 }
 
 #[test]
@@ -318,4 +320,54 @@ fn a_reset_from_a_peer_does_not_wake() {
     let reset = segment((40_000, 22), (5, 6), TcpFlags::RST | TcpFlags::ACK, &[]);
     assert_eq!(s.verdict(&reset), Some(Verdict::Hold));
     assert_eq!(s.outputs(), []);
+}
+
+#[test]
+fn an_answer_has_the_tags_of_its_question_in_their_order() {
+    let mut guest = GUEST.identity();
+    guest.vlan = Some(100);
+    let mut s = Scenario::asleep(&[guest]);
+    let service = VlanTag { tpid: 0x88a8, tci: 0x2064 };
+    let inside = [0x81, 0, 0x60, 0];
+    let untagged = echo(GUEST.v4().into(), &[7; 1400]);
+    let mut stack = untagged.clone();
+    stack.splice(12..12, [&[0x88, 0xa8, 0x20, 0x64][..], &inside].concat());
+    let mut inner = untagged.clone();
+    inner.splice(12..12, inside);
+    let echoed = [(GUEST.nic(), Verdict::Answer(Answered::Icmpv4Echo))];
+    // In the bytes, and as the kernel hands it over.
+    assert_eq!(s.receive(&stack), echoed);
+    assert_eq!(s.receive_as(Received { vlan: Some(service), ..Received::plain(&inner) }), echoed);
+    for reply in s.transmitted() {
+        assert_eq!((&reply[12..20], reply.len()), (&stack[12..20], stack.len()));
+    }
+    // Also when it is put together from fragments, and cut up.
+    for mut part in cut(echo(GUEST.v4().into(), &[7; 3000]), 1500, 7) {
+        part.splice(12..12, stack[12..20].iter().copied());
+        s.receive(&part);
+    }
+    let replies = s.transmitted();
+    assert_eq!(replies.len(), 3);
+    assert!(replies.iter().all(|reply| reply[12..20] == stack[12..20]), "{replies:x?}");
+}
+
+#[test]
+fn who_asks_what_time_it_is_is_told_and_wakes_the_guest_only_if_we_do_not_know() {
+    let mut guest = GUEST.identity();
+    guest.traffic.listen.get_or_insert_default().udp = vec![13];
+    let asked = datagram((40_000, 13), &[]);
+    let mut s = Scenario::asleep(std::slice::from_ref(&guest));
+    s.at_ms(90_000).outputs();
+    assert_eq!(s.verdict(&asked), Some(Verdict::Answer(Answered::Daytime)));
+    let replies = s.transmitted();
+    assert_eq!(replies.len(), 1);
+    assert_eq!(&replies[0][42..68], b"Sat Nov 21 16:30:01 2026\r\n");
+    // It was set back.
+    s.engine.handle_time_of_day(s.now, Duration::from_secs(86_399));
+    s.receive(&asked);
+    assert_eq!(&s.transmitted()[0][42..68], b"Thu Jan  1 23:59:59 1970\r\n");
+
+    let mut s = Scenario::without_clock(limits(), &[guest]);
+    s.mode(1, Mode::Answer).outputs();
+    assert_eq!(s.verdict(&asked), Some(Verdict::HoldAndWake));
 }

@@ -6,8 +6,12 @@ use surrogate::engine::Limits;
 use surrogate::guest::identity::{GuestId, InterfaceAddress, NicId, NicIdentity, PortId};
 use surrogate::policy::traffic::{Listen, TrafficPolicy};
 use surrogate_wire::checksum::Sum;
+use surrogate_wire::dhcpv4::Renewal;
 use surrogate_wire::emit::{Ethernet, Ipv4Header, Ipv6Header};
-use surrogate_wire::{Arp, FrameBuf, Mac, Tags, TcpFlags, ethertype, icmpv6, protocol};
+use surrogate_wire::{
+    Arp, Dhcpv4, Dhcpv6, Fragments, Frame, FrameBuf, Mac, Received, Tags, TcpFlags, Transport, dhcpv4,
+    dhcpv6, ethertype, icmpv6, protocol,
+};
 
 pub(crate) const PORT: PortId = PortId(1);
 pub(crate) const SERVICE: Mac = Mac([0x02, 0, 0, 0, 0, 0xfe]);
@@ -37,6 +41,10 @@ impl Host {
 
     pub(crate) const fn v6(self) -> Ipv6Addr {
         Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, self.0 as u16)
+    }
+
+    pub(crate) const fn link_local(self) -> Ipv6Addr {
+        Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, self.0 as u16)
     }
 
     pub(crate) const fn nic(self) -> NicId {
@@ -100,7 +108,7 @@ pub(crate) fn to_group(group: IpAddr) -> Ethernet {
     between(mac, CLIENT.mac())
 }
 
-fn frame(write: impl FnOnce(&mut FrameBuf<'_>)) -> Vec<u8> {
+pub(crate) fn frame(write: impl FnOnce(&mut FrameBuf<'_>)) -> Vec<u8> {
     let mut memory = vec![0; 70_000];
     let mut out = FrameBuf::new(&mut memory);
     write(&mut out);
@@ -168,6 +176,39 @@ pub(crate) fn echo(dst: IpAddr, data: &[u8]) -> Vec<u8> {
     icmp(TO_GUEST, src, dst, kind, 0, &[&[0, 9, 0, 1], data].concat())
 }
 
+/// An IGMP message with its checksum.
+pub(crate) fn igmp_message(to: Ethernet, src: Ipv4Addr, dst: Ipv4Addr, message: &[u8]) -> Vec<u8> {
+    let mut message = message.to_vec();
+    let sum = Sum::ZERO.add(&message).finish();
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    ip(to, src.into(), dst.into(), protocol::IGMP, &message)
+}
+
+/// The client asks, in the way of `IGMPv2` or `IGMPv3`, and wants to know within a second.
+pub(crate) fn igmp_query(group: Option<Ipv4Addr>, third: bool) -> Vec<u8> {
+    let dst = group.unwrap_or(ALL_HOSTS);
+    let mut message = [&[0x11, 10, 0, 0][..], &group.unwrap_or(Ipv4Addr::UNSPECIFIED).octets()].concat();
+    message.extend_from_slice(if third { &[2, 125, 0, 0] } else { &[] });
+    igmp_message(to_group(dst.into()), CLIENT.v4(), dst, &message)
+}
+
+/// An MLD message of a host with this link-local address, with its checksum and the router alert.
+pub(crate) fn mld_message(src: Ipv6Addr, dst: Ipv6Addr, message: &[u8]) -> Vec<u8> {
+    let message = summed(src.into(), dst.into(), protocol::ICMPV6, message.to_vec(), 2);
+    let header = Ipv6Header { src, dst, traffic_class: 0, hop_limit: 1, protocol: protocol::ICMPV6 };
+    frame(|out| {
+        out.ipv6_router_alert(&to_group(dst.into()), &header, message.len());
+        out.push(&message);
+    })
+}
+
+/// The client asks in the way of `MLDv1`, and wants to know within a second.
+pub(crate) fn mld_query(group: Option<Ipv6Addr>) -> Vec<u8> {
+    let (dst, asked) = (group.unwrap_or(icmpv6::ALL_NODES), group.unwrap_or(Ipv6Addr::UNSPECIFIED));
+    let message = [&[130, 0, 0, 0, 3, 0xe8, 0, 0][..], &asked.octets()].concat();
+    mld_message(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1), dst, &message)
+}
+
 /// A neighbour solicitation of the client's for `target`.
 pub(crate) fn solicitation(to: Ethernet, src: Ipv6Addr, dst: Ipv6Addr, target: Ipv6Addr) -> Vec<u8> {
     let option: &[u8] = if src.is_unspecified() { &[] } else { &[&[1, 1][..], &CLIENT.mac().0].concat() };
@@ -207,12 +248,25 @@ pub(crate) fn segment_to(
     flags: TcpFlags,
     data: &[u8],
 ) -> Vec<u8> {
-    let (src, dst) = (CLIENT.v4().into(), guest.v4().into());
+    segment_between(CLIENT, guest, ports, (seq, ack), (flags, 0x1000), data)
+}
+
+/// With flags and window.
+pub(crate) fn segment_between(
+    from: Host,
+    to: Host,
+    ports: (u16, u16),
+    (seq, ack): (u32, u32),
+    (flags, window): (TcpFlags, u16),
+    data: &[u8],
+) -> Vec<u8> {
+    let (src, dst) = (from.v4().into(), to.v4().into());
     let head = [ports.0.to_be_bytes(), ports.1.to_be_bytes()].concat();
     let numbers = [seq.to_be_bytes(), ack.to_be_bytes()].concat();
-    let segment = [&head, &numbers, &[0x50, flags.0, 0x10, 0, 0, 0, 0, 0][..], data].concat();
+    let [w0, w1] = window.to_be_bytes();
+    let segment = [&head, &numbers, &[0x50, flags.0, w0, w1, 0, 0, 0, 0][..], data].concat();
     let segment = summed(src, dst, protocol::TCP, segment, 16);
-    ip(between(guest.mac(), CLIENT.mac()), src, dst, protocol::TCP, &segment)
+    ip(between(to.mac(), from.mac()), src, dst, protocol::TCP, &segment)
 }
 
 pub(crate) fn segment(ports: (u16, u16), numbers: (u32, u32), flags: TcpFlags, data: &[u8]) -> Vec<u8> {
@@ -221,6 +275,31 @@ pub(crate) fn segment(ports: (u16, u16), numbers: (u32, u32), flags: TcpFlags, d
 
 pub(crate) fn syn(port: u16, seq: u32) -> Vec<u8> {
     segment((40_000, port), (seq, 0), TcpFlags::SYN, &[])
+}
+
+/// A segment of the guest's own, from `port` to the client.
+pub(crate) fn segment_of_guest(port: u16, seq: u32, flags: TcpFlags) -> Vec<u8> {
+    let (src, dst) = (GUEST.v4().into(), CLIENT.v4().into());
+    let head = [port.to_be_bytes(), 40_000_u16.to_be_bytes()].concat();
+    let segment = [&head, &seq.to_be_bytes()[..], &[0, 0, 0, 8, 0x50, flags.0, 0x10, 0, 0, 0, 0, 0]].concat();
+    ip(
+        between(CLIENT.mac(), GUEST.mac()),
+        src,
+        dst,
+        protocol::TCP,
+        &summed(src, dst, protocol::TCP, segment, 16),
+    )
+}
+
+/// What the guest says to a SYN to a port where nobody listens.
+pub(crate) fn refused_by_guest(port: u16) -> Vec<u8> {
+    segment_of_guest(port, 0, TcpFlags::RST | TcpFlags::ACK)
+}
+
+/// The same to a datagram.
+pub(crate) fn unreachable_by_guest(port: u16) -> Vec<u8> {
+    let rest = [&[0; 4], &datagram((40_000, port), b"anyone?")[14..]].concat();
+    icmp(between(CLIENT.mac(), GUEST.mac()), GUEST.v4().into(), CLIENT.v4().into(), 3, 3, &rest)
 }
 
 /// Makes the IPv4 header's checksum right again after a field was changed.
@@ -233,6 +312,95 @@ pub(crate) fn mended(mut frame: Vec<u8>, change: impl FnOnce(&mut [u8])) -> Vec<
     frame
 }
 
+/// A frame as the fragments that a host sends at an MTU; `id` is their identification.
+pub(crate) fn cut(frame: Vec<u8>, mtu: usize, id: u16) -> Vec<Vec<u8>> {
+    let frame = match frame.get(12..14) {
+        Some([8, 0]) => mended(frame, |header| header[4..6].copy_from_slice(&id.to_be_bytes())),
+        _ => frame,
+    };
+    let received = Received::plain(&frame);
+    let whole = Frame::parse(&received).expect("a frame");
+    let mut fragments = Fragments::of(&whole, mtu, u32::from(id)).expect("a packet");
+    (0..fragments.count())
+        .map(|_| self::frame(|out| fragments.write_next(out).expect("another one")))
+        .collect()
+}
+
 pub(crate) fn magic(mac: Mac) -> Vec<u8> {
     [&[0xff; 6][..], &mac.0.repeat(16)].concat()
+}
+
+/// The guest asks its server, the client of the other tests, for more time with its address.
+pub(crate) fn dhcp_renewal(xid: u32) -> Vec<u8> {
+    let (ciaddr, chaddr) = (GUEST.v4(), GUEST.mac());
+    let renewal = Renewal { xid, secs: 0, ciaddr, chaddr, options: &[12, 4, b'w', b'e', b'b', b'1'] };
+    let to = between(CLIENT.mac(), GUEST.mac());
+    frame(|out| renewal.write(&to, CLIENT.v4(), 1, out).expect("it fits"))
+}
+
+/// What the server says to the guest's request `xid`: an acknowledgement has a lease of an hour.
+pub(crate) fn dhcp_answer(to: Ethernet, kind: u8, xid: u32) -> Vec<u8> {
+    dhcp_answer_with(to, kind, xid, &[])
+}
+
+/// The same with further options.
+pub(crate) fn dhcp_answer_with(to: Ethernet, kind: u8, xid: u32, options: &[u8]) -> Vec<u8> {
+    let mut message = vec![0; 236];
+    message[..3].copy_from_slice(&[2, 1, 6]);
+    message[4..8].copy_from_slice(&xid.to_be_bytes());
+    message[28..34].copy_from_slice(&GUEST.mac().0);
+    message.extend([99, 130, 83, 99, 53, 1, kind, 54, 4]);
+    message.extend(CLIENT.v4().octets());
+    if kind == dhcpv4::kind::ACK {
+        message[16..20].copy_from_slice(&GUEST.v4().octets());
+        message.extend([51, 4, 0, 0, 0x0e, 0x10]);
+    }
+    message.extend(options);
+    message.push(255);
+    let dst = if to.dst == Mac::BROADCAST { Ipv4Addr::BROADCAST } else { GUEST.v4() };
+    udp(to, CLIENT.v4().into(), dst.into(), (67, 68), &message)
+}
+
+/// The identification of a DHCP message of either family.
+pub(crate) fn dhcp_xid(frame: &[u8]) -> Option<u32> {
+    let received = surrogate_wire::Received::plain(frame);
+    let frame = surrogate_wire::Frame::parse(&received).ok()?;
+    let packet = surrogate_wire::Packet::parse(&frame, surrogate_wire::Offload::None).ok()?;
+    match packet.transport()? {
+        Transport::Udp(udp) if udp.dst_port == 67 => {
+            Dhcpv4::parse(udp.payload).ok().map(|message| message.xid)
+        }
+        Transport::Udp(udp) if udp.dst_port == 547 => {
+            Dhcpv6::parse(udp.payload).ok().map(|message| message.xid)
+        }
+        _ => None,
+    }
+}
+
+const DUID: [u8; 10] = [0, 3, 0, 1, 0x52, 0x54, 0, 0, 0, 11];
+const IAID: u32 = 7;
+
+/// The guest asks for more time with its IPv6 address.
+pub(crate) fn dhcp6_renewal(xid: u32) -> Vec<u8> {
+    let mut message = dhcpv6::Message::new(dhcpv6::kind::RENEW, xid);
+    message.option(dhcpv6::option::CLIENT, &DUID);
+    message.option(dhcpv6::option::SERVER, &[0, 2, 9]);
+    message.association(IAID, [GUEST.v6()].into_iter());
+    let to = Ethernet { src: GUEST.mac(), ..to_group(dhcpv6::ALL_SERVERS.into()) };
+    frame(|out| message.write(&to, GUEST.link_local(), out).expect("it fits"))
+}
+
+/// A server gives an hour, or nothing more.
+pub(crate) fn dhcp6_answer(xid: u32, seconds: u32) -> Vec<u8> {
+    let [_, x0, x1, x2] = xid.to_be_bytes();
+    let mut message = vec![7, x0, x1, x2, 0, 1, 0, 10];
+    message.extend(DUID);
+    message.extend([0, 2, 0, 3, 0, 2, 9, 0, 3, 0, 40]);
+    for part in [IAID, seconds / 2, seconds / 8 * 7] {
+        message.extend(part.to_be_bytes());
+    }
+    message.extend([0, 5, 0, 24]);
+    message.extend(GUEST.v6().octets());
+    message.extend([seconds.to_be_bytes(), seconds.to_be_bytes()].concat());
+    udp(TO_GUEST, CLIENT.link_local().into(), GUEST.link_local().into(), (547, 546), &message)
 }

@@ -5,7 +5,15 @@
 
 mod allocation;
 mod answering;
+mod connections;
+mod fragments;
 mod frames;
+mod groups;
+mod learned_ports;
+mod leases;
+mod lifetimes;
+mod named;
+mod names_learned;
 mod own_frames;
 mod packet_policy;
 mod properties;

@@ -5,14 +5,16 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::BTreeMap;
 
 use surrogate::engine::{Limits, Mode, Verdict};
-use surrogate::guest::identity::NicIdentity;
+use surrogate::guest::identity::{InterfaceAddress, NicIdentity};
 use surrogate::policy::traffic::{ClosedPorts, Flooded};
 use surrogate_wire::checksum;
 use surrogate_wire::emit::Ethernet;
 use surrogate_wire::icmpv6::{self, ALL_NODES};
-use surrogate_wire::{Mac, Offload, Received, TcpFlags, VlanTag, arp as arp_op, ethertype, protocol};
+use surrogate_wire::{Mac, Offload, Received, TcpFlags, VlanTag, arp as arp_op, dhcpv4, ethertype, protocol};
 
+use crate::connections::{self, RN, SN};
 use crate::frames::*;
+use crate::named;
 use crate::scenario::*;
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/packet-policy.md");
@@ -33,9 +35,15 @@ const MODES: [(&str, Mode); 8] = [
 struct Case {
     identity: NicIdentity,
     limits: Limits,
+    /// What the guest said while it was awake.
+    said: Vec<Vec<u8>>,
+    /// What an observer saw while the guest was awake; which of it the guest sent.
+    seen: Vec<(bool, Vec<u8>)>,
     /// Frames that come before, in the same mode.
     before: Vec<Sent>,
     frame: Sent,
+    /// In place of `frame`: the answer to the DHCP request of ours with this identification, if there is one.
+    answering: Option<fn(u32) -> Vec<u8>>,
 }
 
 struct Sent {
@@ -58,7 +66,15 @@ impl From<Vec<u8>> for Sent {
 
 impl From<Vec<u8>> for Case {
     fn from(bytes: Vec<u8>) -> Self {
-        Self { identity: GUEST.identity(), limits: limits(), before: vec![], frame: bytes.into() }
+        Self {
+            identity: GUEST.identity(),
+            limits: limits(),
+            said: vec![],
+            seen: vec![],
+            before: vec![],
+            frame: bytes.into(),
+            answering: None,
+        }
     }
 }
 
@@ -83,6 +99,41 @@ impl Case {
         self
     }
 
+    /// One more UDP port declared.
+    fn serving(mut self, port: u16) -> Self {
+        let listen = self.identity.traffic.listen.get_or_insert_default();
+        listen.udp.push(port);
+        listen.udp.sort_unstable();
+        self
+    }
+
+    /// The guest said this while it was awake.
+    fn having_said(mut self, said: Vec<u8>) -> Self {
+        self.said.push(said);
+        self
+    }
+
+    /// The guest has a lease, and what comes answers our request for more time.
+    fn leased(said: Vec<u8>, answering: fn(u32) -> Vec<u8>) -> Self {
+        let mut case = Self::from(answering(0));
+        // The answer may only come where it can be answered for.
+        case.identity.addresses.push(InterfaceAddress { address: GUEST.link_local().into(), prefix_len: 64 });
+        (case.said, case.answering) = (vec![said], Some(answering));
+        case
+    }
+
+    /// With a connection of an awake guest: see `connections`.
+    fn connected(mut self, window: u16) -> Self {
+        self.seen = connections::seen(window);
+        self
+    }
+
+    /// With something that the peer has not acknowledged yet.
+    fn unacknowledged(mut self) -> Self {
+        self.seen.pop();
+        self
+    }
+
     fn after(mut self, before: Vec<u8>) -> Self {
         self.before.push(before.into());
         self
@@ -97,9 +148,31 @@ fn rows() -> Vec<(&'static str, Case)> {
     rows.extend(icmp_rows());
     rows.extend(udp_rows());
     rows.extend(tcp_rows());
+    rows.extend(custody_rows());
     rows.extend(ip_rows());
+    rows.extend(membership_rows());
     rows.extend(flooded_rows());
+    rows.extend(lease_rows());
+    rows.extend(
+        named::rows()
+            .into_iter()
+            .map(|(id, frame)| (id, Case { identity: named::identity(), ..Case::from(frame) })),
+    );
     rows
+}
+
+fn lease_rows() -> Vec<(&'static str, Case)> {
+    let v4 = |answering| Case::leased(dhcp_renewal(77), answering);
+    let v6 = |answering| Case::leased(dhcp6_renewal(77), answering);
+    vec![
+        ("dhcp-ack", v4(|xid| dhcp_answer(TO_GUEST, dhcpv4::kind::ACK, xid))),
+        ("dhcp-nak", v4(|xid| dhcp_answer(TO_GUEST, dhcpv4::kind::NAK, xid))),
+        ("dhcp-nak-flooded", v4(|xid| dhcp_answer(TO_ALL, dhcpv4::kind::NAK, xid))),
+        ("dhcp-ack-others", v4(|xid| dhcp_answer(TO_GUEST, dhcpv4::kind::ACK, xid ^ 1))),
+        ("dhcp6-reply", v6(|xid| dhcp6_answer(xid, 3600))),
+        ("dhcp6-reply-refusal", v6(|xid| dhcp6_answer(xid, 0))),
+        ("dhcp6-reply-others", v6(|xid| dhcp6_answer(xid ^ 1, 3600))),
+    ]
 }
 
 fn ethernet_rows() -> Vec<(&'static str, Case)> {
@@ -116,6 +189,18 @@ fn ethernet_rows() -> Vec<(&'static str, Case)> {
         ("group-source", raw(group_source, ethertype::IPV4, &[]).into()),
         ("vlan-unicast", in_frame_vlan(syn(80, 7), 5).into()),
         ("vlan-beside-unicast", kept_beside),
+        ("vlan-priority", stacked(echo(v4(GUEST), b"data"), &[[0x81, 0, 0x60, 0]]).into()),
+        (
+            "vlan-priority-inside",
+            in_service_vlan(stacked(echo(v4(GUEST), b"x"), &[S_100, [0x81, 0, 0x60, 0]])),
+        ),
+        ("vlan-service", in_service_vlan(stacked(echo(v4(GUEST), b"data"), &[S_100]))),
+        ("vlan-stack-unicast", in_service_vlan(stacked(echo(v4(GUEST), b"x"), &[S_100, [0x81, 0, 0, 5]]))),
+        (
+            "vlan-stack-flooded",
+            in_service_vlan(stacked(arp_request(CLIENT, GUEST.v4()), &[S_100, [0x81, 0, 0, 5]])),
+        ),
+        ("vlan-stack-of-three", stacked(echo(v4(GUEST), b"x"), &[[0x81, 0, 0x60, 0]; 3]).into()),
         ("vlan-flooded", in_frame_vlan(arp_request(CLIENT, GUEST.v4()), 5).into()),
         ("llc-unicast", raw(TO_GUEST, 40, &[0x42, 0x42, 3]).into()),
         ("llc-flooded", raw(between(Mac([1, 0x80, 0xc2, 0, 0, 0]), CLIENT.mac()), 40, &[0x42]).into()),
@@ -150,6 +235,11 @@ fn arp_rows() -> Vec<(&'static str, Case)> {
         ("arp-conflict", claim().into()),
         ("arp-conflict-again", Case::from(claim()).after(claim())),
         ("arp-forged", arp(TO_GUEST, arp_op::REQUEST, GUEST.mac(), CLIENT.v4(), GUEST.v4()).into()),
+        ("arp-no-station-unicast", arp(TO_GUEST, arp_op::REQUEST, Mac::ZERO, CLIENT.v4(), GUEST.v4()).into()),
+        (
+            "arp-no-station-flooded",
+            arp(TO_ALL, arp_op::REQUEST, CLIENT.mac(), Ipv4Addr::LOCALHOST, GUEST.v4()).into(),
+        ),
         ("arp-truncated-unicast", raw(TO_GUEST, ethertype::ARP, &[0, 1, 8, 0, 6, 5]).into()),
         ("arp-truncated-flooded", raw(TO_ALL, ethertype::ARP, &[0, 1, 8, 0, 6, 5]).into()),
         ("rarp-unicast", raw(TO_GUEST, ethertype::RARP, &[0, 1, 8, 0, 6, 4, 0, 3]).into()),
@@ -164,14 +254,19 @@ fn discovery_rows() -> Vec<(&'static str, Case)> {
         advertisement(to, THIEF.mac(), ALL_NODES, GUEST.v6())
     };
     let router = |to, dst: Ipv6Addr, kind, rest: &[u8]| icmp(to, v6(CLIENT), dst.into(), kind, 0, rest);
+    let long_solicitation = router(TO_GUEST, GUEST.v6(), icmpv6::NEIGHBOUR_SOLICITATION, &[0; 100]);
     let mut wrong_hops = solicitation(TO_GUEST, CLIENT.v6(), GUEST.v6(), GUEST.v6());
     wrong_hops[21] = 64;
+    let to_all_nodes = solicitation(to_group(ALL_NODES.into()), CLIENT.v6(), ALL_NODES, GUEST.v6());
+    let long_option = [&[0; 4], &GUEST.v6().octets()[..], &[1, 2], &CLIENT.mac().0, &[0; 8]].concat();
     vec![
         ("ns-request", solicit(GUEST.v6()).into()),
         ("ns-dad", solicitation(to_group(group.into()), Ipv6Addr::UNSPECIFIED, group, GUEST.v6()).into()),
         ("ns-poll", solicitation(TO_GUEST, CLIENT.v6(), GUEST.v6(), GUEST.v6()).into()),
         ("ns-request-other", solicit(THIEF.v6()).into()),
         ("ns-poll-unregistered", solicitation(TO_GUEST, CLIENT.v6(), Host(77).v6(), Host(77).v6()).into()),
+        ("ns-all-nodes", to_all_nodes.into()),
+        ("ns-option-length", icmp(TO_GUEST, v6(CLIENT), v6(GUEST), 135, 0, &long_option).into()),
         ("ns-hop-limit", wrong_hops.into()),
         ("na-conflict", claim().into()),
         ("na-conflict-again", Case::from(claim()).after(claim())),
@@ -183,6 +278,7 @@ fn discovery_rows() -> Vec<(&'static str, Case)> {
         ("ra-unicast", router(TO_GUEST, GUEST.v6(), icmpv6::ROUTER_ADVERTISEMENT, &[0; 12]).into()),
         ("ra-flooded", router(to_group(ALL_NODES.into()), ALL_NODES, 134, &[0; 12]).into()),
         ("rs-flooded", router(to_group(ALL_NODES.into()), ALL_NODES, 133, &[0; 4]).into()),
+        ("ns-fragment", cut(long_solicitation, 96, 7)[0].clone().into()),
         ("redirect-unicast", router(TO_GUEST, GUEST.v6(), icmpv6::REDIRECT, &[0; 36]).into()),
     ]
 }
@@ -196,14 +292,29 @@ fn icmp_rows() -> Vec<(&'static str, Case)> {
     damaged[44] ^= 1;
     let mut limited: Case = echo(v4(GUEST), b"data").into();
     limited.limits.echoes_per_second = 1;
-    let part = mended(echo(v4(GUEST), &[7; 56]), |header| header[6] = 0x20);
+    let long = |dst, mtu| cut(echo(dst, &[7; 100]), mtu, 7);
+    let [first4, second4] = [0, 1].map(|n| long(v4(GUEST), 96)[n].clone());
+    let overlapping = Case::from(long(v4(GUEST), 76)[1].clone()).after(first4.clone());
     let own: IpAddr = v4(GUEST);
     vec![
         ("echo4", echo(v4(GUEST), b"data").into()),
         ("echo6", echo(v6(GUEST), b"data").into()),
         ("echo4-over-limit", limited.after(echo(v4(GUEST), b"data"))),
         ("echo4-over-mtu", echo(v4(GUEST), &[7; 1500]).into()),
-        ("echo4-fragment", part.into()),
+        ("echo4-fragment", first4.clone().into()),
+        ("echo4-fragments", Case::from(second4).after(first4.clone())),
+        ("echo6-fragments", last_of(long(v6(GUEST), 112))),
+        ("echo4-fragment-repeated", Case::from(first4.clone()).after(first4)),
+        ("echo4-fragment-overlap", overlapping),
+        ("echo4-record-route", with_options(&[7, 7, 4, 0, 0, 0, 0, 0]).into()),
+        ("echo4-timestamp-option", with_options(&[68, 12, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0]).into()),
+        ("echo4-unknown-option", with_options(&[0x9e, 4, 1, 2]).into()),
+        ("echo4-bad-option", with_options(&[7, 1, 0, 0]).into()),
+        (
+            "echo6-extensions",
+            behind(&[(0, [5, 2, 0, 0, 1, 0]), (60, [0x1e, 4, 0, 0, 0, 0]), (43, [4, 0, 0, 0, 0, 0])]),
+        ),
+        ("echo6-atomic-fragment", behind(&[(44, [0, 0, 0, 0, 0, 9])])),
         ("echo4-bad-checksum", damaged.into()),
         ("echo4-own-address", icmp(TO_GUEST, own, own, 8, 0, &[0; 8]).into()),
         ("echo4-broadcast-source", to_guest(SUBNET.into(), 8, 0).into()),
@@ -228,6 +339,7 @@ fn udp_rows() -> Vec<(&'static str, Case)> {
     let mut limited = closed();
     limited.limits.errors_per_second = 1;
     let dhcp6 = udp(TO_GUEST, v6(CLIENT), v6(GUEST), (547, 546), &[7]);
+    let listening = Case::from(datagram((40_000, 514), b"data"));
     vec![
         ("udp-listen", datagram((40_000, 514), b"data").into()),
         ("udp-undeclared", closed().undeclared()),
@@ -235,12 +347,19 @@ fn udp_rows() -> Vec<(&'static str, Case)> {
         ("udp-closed-reset-over-limit", limited.after(datagram((40_000, 9999), b"data"))),
         ("udp-closed-silent", closed().closed(ClosedPorts::Silent)),
         ("udp-closed-wake", closed().closed(ClosedPorts::Wake)),
+        ("udp-learned-closed", closed().undeclared().having_said(unreachable_by_guest(9999))),
+        ("udp-learned-closed-declared", listening.having_said(unreachable_by_guest(514))),
         ("udp-echo", datagram((40_000, 7), b"data").into()),
         ("udp-echo-undeclared", Case::from(datagram((40_000, 7), b"data")).undeclared()),
         ("udp-echo-loop", datagram((19, 7), b"data").into()),
         ("udp-echo-no-port", datagram((0, 7), b"data").into()),
+        ("udp-daytime", Case::from(datagram((40_000, 13), b"data")).serving(13)),
+        ("udp-daytime-undeclared", Case::from(datagram((40_000, 13), b"data")).undeclared()),
+        ("udp-daytime-loop", Case::from(datagram((7, 13), b"data")).serving(13)),
         ("udp-dhcp-reply", datagram((67, 68), &[2; 240]).into()),
         ("udp-dhcp6-reply", dhcp6.into()),
+        ("udp-echo-fragments", last_of(cut(datagram((40_000, 7), &[7; 100]), 96, 7))),
+        ("udp-closed-fragments", last_of(cut(datagram((40_000, 9999), &[7; 100]), 96, 7))),
         ("udp-bad-checksum", damaged.into()),
     ]
 }
@@ -268,6 +387,20 @@ fn tcp_rows() -> Vec<(&'static str, Case)> {
         ("tcp-syn-closed-reset", closed()),
         ("tcp-syn-closed-silent", closed().closed(ClosedPorts::Silent)),
         ("tcp-syn-closed-wake", closed().closed(ClosedPorts::Wake)),
+        ("tcp-syn-learned-closed", closed().undeclared().having_said(refused_by_guest(8080))),
+        (
+            "tcp-syn-learned-closed-silent",
+            closed().undeclared().closed(ClosedPorts::Silent).having_said(refused_by_guest(8080)),
+        ),
+        (
+            "tcp-syn-learned-closed-wake",
+            closed().undeclared().closed(ClosedPorts::Wake).having_said(refused_by_guest(8080)),
+        ),
+        ("tcp-syn-learned-both", {
+            let open = segment_of_guest(8080, 7, TcpFlags::SYN | TcpFlags::ACK);
+            closed().undeclared().having_said(refused_by_guest(8080)).having_said(open)
+        }),
+        ("tcp-syn-learned-closed-declared", Case::from(syn(80, 7)).having_said(refused_by_guest(80))),
         ("tcp-syn-repeated", Case::from(syn(80, 7)).after(syn(80, 7))),
         ("tcp-syn-again", Case::from(syn(80, 8)).after(syn(80, 7))),
         ("tcp-syn-ack", seg(TcpFlags::SYN | TcpFlags::ACK, &[]).into()),
@@ -280,6 +413,51 @@ fn tcp_rows() -> Vec<(&'static str, Case)> {
         ("tcp-rst", seg(TcpFlags::RST, &[]).into()),
         ("tcp-bad-checksum", damaged.into()),
         ("tcp-partial-checksum", partial),
+    ]
+}
+
+fn custody_rows() -> Vec<(&'static str, Case)> {
+    const BELOW: u32 = RN - 1;
+    const FIN_ACK: TcpFlags = TcpFlags(TcpFlags::FIN.0 | TcpFlags::ACK.0);
+    let peer = |seq, ack, flags, data: &[u8]| {
+        Case::from(connections::from_peer(seq, ack, flags, data)).connected(connections::W)
+    };
+    let ack = |seq, ack, data: &[u8]| peer(seq, ack, TcpFlags::ACK, data);
+    let in_window = RN + u32::from(connections::W) - 1;
+    let syn = |seq| peer(seq, 0, TcpFlags::SYN, &[]);
+    let mut probe = ack(RN, SN, b"x");
+    probe.seen = connections::seen(0);
+    let mut limited = syn(5);
+    limited.before = vec![connections::from_peer(9, 0, TcpFlags::SYN, &[]).into()];
+    let mut off = ack(BELOW, SN, &[]);
+    off.identity.traffic.custody = false;
+    let answered = |case: Case, before: Vec<u8>| case.after(before);
+    vec![
+        ("custody-keep-alive", ack(BELOW, SN, &[])),
+        ("custody-keep-alive-byte", ack(BELOW, SN, &[0])),
+        ("custody-keep-alive-beyond", ack(BELOW, SN + 1, &[])),
+        (
+            "custody-keep-alive-over-limit",
+            answered(ack(BELOW, SN, &[]), connections::from_peer(BELOW, SN, TcpFlags::ACK, &[])),
+        ),
+        ("custody-old-data", ack(RN - 5, SN, b"abcde")),
+        ("custody-ack", ack(RN, SN, &[])),
+        ("custody-ack-news", ack(RN, SN - 3, &[]).unacknowledged()),
+        ("custody-ack-beyond", ack(RN, SN + 1, &[])),
+        ("custody-data", ack(RN, SN, b"x")),
+        ("custody-data-ahead", ack(RN + 5, SN, b"x")),
+        ("custody-fin", peer(RN, SN, FIN_ACK, &[])),
+        ("custody-urgent", peer(RN, SN, TcpFlags(TcpFlags::URG.0 | TcpFlags::ACK.0), b"x")),
+        ("custody-window-probe", probe),
+        ("custody-rst", peer(RN, 0, TcpFlags::RST, &[])),
+        ("custody-rst-in-window", peer(in_window, 0, TcpFlags::RST, &[])),
+        ("custody-rst-outside", peer(in_window + 1, 0, TcpFlags::RST, &[])),
+        ("custody-syn", syn(5)),
+        ("custody-challenge-over-limit", limited),
+        ("custody-ack-too-old", ack(RN, SN ^ 0x8000_0000, b"x")),
+        ("custody-outside", ack(in_window + 1, SN, b"x")),
+        ("custody-no-ack", peer(RN, 0, TcpFlags(0), b"x")),
+        ("custody-off", off),
     ]
 }
 
@@ -301,14 +479,53 @@ fn ip_rows() -> Vec<(&'static str, Case)> {
         ("ip-unregistered", udp(TO_GUEST, v4(CLIENT), v4(Host(77)), (1, 9999), b"x").into()),
         ("ip-protocol", ip(TO_GUEST, v4(CLIENT), v4(GUEST), 47, &[0; 8]).into()),
         ("ip-fragment", part.into()),
+        ("ip-fragment-later", cut(datagram((40_000, 514), &[7; 100]), 96, 7)[1].clone().into()),
         ("ip-source-route", routed.into()),
         ("ip6-routing-0", routing0.into()),
+        ("ip6-routing-segments", behind(&[(43, [4, 1, 0, 0, 0, 0])])),
+        ("ip6-unknown-option", behind(&[(60, [0x5e, 4, 0, 0, 0, 0])])),
+        ("ip6-home-address", behind(&[(60, [0xc9, 4, 0, 0, 0, 0])])),
+        ("ip6-late-hop-by-hop", behind(&[(60, PADN), (0, PADN)])),
+        ("ip6-many-headers", behind(&[(60, PADN); 9])),
+        ("ip6-nothing", ip(TO_GUEST, v6(CLIENT), v6(GUEST), protocol::NO_NEXT_HEADER, &[]).into()),
+        ("ns-atomic-fragment", {
+            let frame = solicitation(TO_GUEST, CLIENT.v6(), GUEST.v6(), GUEST.v6());
+            inserted(frame, &[(44, [0, 0, 0, 0, 0, 9])]).into()
+        }),
         ("ip-bad-checksum", damaged.into()),
         ("ip-truncated", raw(TO_GUEST, ethertype::IPV4, &[0x45, 0, 0xff]).into()),
         ("ip-truncated-flooded", raw(TO_ALL, ethertype::IPV4, &[0x45, 0, 0xff]).into()),
         ("ip-loopback-source", ip(TO_GUEST, Ipv4Addr::LOCALHOST.into(), v4(GUEST), 17, &[0; 8]).into()),
         ("ip-group-unicast", udp(TO_GUEST, v4(CLIENT), ALL_HOSTS.into(), (1, 9999), &[]).into()),
-        ("igmp-unicast", ip(TO_GUEST, v4(CLIENT), v4(GUEST), protocol::IGMP, &[0x11; 8]).into()),
+    ]
+}
+
+fn membership_rows() -> Vec<(&'static str, Case)> {
+    let third = [0x11, 10, 0, 0, 0, 0, 0, 0, 2, 125, 0, 0];
+    let for_sources = |sources: &[Ipv4Addr]| {
+        let mut message = [&[0x11, 10, 0, 0][..], &JOINED.octets(), &[2, 125, 0, 1]].concat();
+        sources.iter().for_each(|source| message.extend(source.octets()));
+        igmp_message(to_group(JOINED.into()), CLIENT.v4(), JOINED, &message)
+    };
+    let report = [&[0x16, 0, 0, 0][..], &JOINED.octets()].concat();
+    let damaged = ip(to_group(ALL_HOSTS.into()), v4(CLIENT), ALL_HOSTS.into(), protocol::IGMP, &third);
+    let local = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+    let group = icmpv6::solicited_node(GUEST.v6());
+    let mld_report = [&[131, 0, 0, 0, 0, 0, 0, 0][..], &group.octets()].concat();
+    let far = icmp(to_group(ALL_NODES.into()), v6(CLIENT), ALL_NODES.into(), 130, 0, &[0; 20]);
+    vec![
+        ("igmp-query", igmp_query(None, true).into()),
+        ("igmp-query-unicast", igmp_message(TO_GUEST, CLIENT.v4(), GUEST.v4(), &third).into()),
+        ("igmp-query-group", igmp_query(Some(JOINED), false).into()),
+        ("igmp-query-sources", for_sources(&[CLIENT.v4()]).into()),
+        ("igmp-query-other-group", igmp_query(Some(Ipv4Addr::new(239, 9, 9, 9)), false).into()),
+        ("igmp-query-damaged", damaged.into()),
+        ("igmp-report", igmp_message(to_group(JOINED.into()), CLIENT.v4(), JOINED, &report).into()),
+        ("mld-query", mld_query(None).into()),
+        ("mld-query-group", mld_query(Some(group)).into()),
+        ("mld-query-other-group", mld_query(Some(icmpv6::solicited_node(THIEF.v6()))).into()),
+        ("mld-query-off-link", far.into()),
+        ("mld-report", mld_message(local, group, &mld_report).into()),
     ]
 }
 
@@ -333,8 +550,6 @@ fn flooded_rows() -> Vec<(&'static str, Case)> {
     }
     let joined_ip = |protocol| ip(to_group(JOINED.into()), v4(CLIENT), JOINED.into(), protocol, &[0; 8]);
     let part = mended(group(JOINED, 9999), |header| header[7] = 3);
-    let igmp_query = ip(to_group(ALL_HOSTS.into()), v4(CLIENT), ALL_HOSTS.into(), protocol::IGMP, &[0x11; 8]);
-    let mld_query = icmp(to_group(ALL_NODES.into()), v6(CLIENT), ALL_NODES.into(), 130, 0, &[0; 20]);
     let tcp = ip(to_group(JOINED.into()), v4(CLIENT), JOINED.into(), 6, &{
         let unicast = syn(80, 1);
         unicast[34..54].to_vec()
@@ -369,10 +584,41 @@ fn flooded_rows() -> Vec<(&'static str, Case)> {
         ("noise-dhcp", dhcp.into()),
         ("noise-dhcp-reply", dhcp_reply(THIEF).into()),
         ("dhcp-reply-flooded", dhcp_reply(GUEST).into()),
-        ("noise-igmp", igmp_query.into()),
-        ("noise-igmp-report", joined_ip(protocol::IGMP).into()),
-        ("noise-mld", mld_query.into()),
     ]
+}
+
+/// An echo request with these bytes of IPv4 options.
+fn with_options(options: &[u8]) -> Vec<u8> {
+    let mut frame = echo(v4(GUEST), b"data");
+    frame.splice(34..34, options.iter().copied());
+    let words = options.len() as u8 / 4;
+    mended(frame, |header| {
+        header[0] += words;
+        header[3] += words * 4;
+    })
+}
+
+/// An option of padding: all that such a header needs.
+const PADN: [u8; 6] = [1, 4, 0, 0, 0, 0];
+
+/// An IPv6 echo request behind extension headers of eight bytes: the type of each, and what follows its length.
+fn behind(headers: &[(u8, [u8; 6])]) -> Case {
+    inserted(echo(v6(GUEST), b"data"), headers).into()
+}
+
+fn inserted(mut frame: Vec<u8>, headers: &[(u8, [u8; 6])]) -> Vec<u8> {
+    for (kind, rest) in headers.iter().rev() {
+        let next = std::mem::replace(&mut frame[20], *kind);
+        frame.splice(54..54, [&[next, 0][..], rest].concat());
+        frame[19] += 8;
+    }
+    frame
+}
+
+/// The last of some fragments, after the others.
+fn last_of(mut fragments: Vec<Vec<u8>>) -> Case {
+    let last = fragments.pop().expect("a fragment");
+    fragments.into_iter().fold(last.into(), Case::after)
 }
 
 fn v4(host: Host) -> IpAddr {
@@ -385,6 +631,22 @@ fn v6(host: Host) -> IpAddr {
 
 fn broadcast(ports: (u16, u16), data: &[u8]) -> Vec<u8> {
     udp(TO_ALL, v4(CLIENT), SUBNET.into(), ports, data)
+}
+
+/// The service VLAN 100 of 802.1ad, priority 1.
+const S_100: [u8; 4] = [0x88, 0xa8, 0x20, 100];
+
+/// The same frame with these tags in line, the outermost first.
+fn stacked(mut frame: Vec<u8>, tags: &[[u8; 4]]) -> Vec<u8> {
+    frame.splice(12..12, tags.concat());
+    frame
+}
+
+/// The guest lives in VLAN 100.
+fn in_service_vlan(frame: Vec<u8>) -> Case {
+    let mut case = Case::from(frame);
+    case.identity.vlan = Some(100);
+    case
 }
 
 /// The same frame with a tag in line.
@@ -434,15 +696,29 @@ fn table(document: &str) -> BTreeMap<String, Vec<String>> {
 /// What the engine does with the row's frame in `mode`, as the table says it.
 fn tried(id: &str, mode: Mode, case: &Case) -> String {
     let mut s = Scenario::with_limits(case.limits.clone(), std::slice::from_ref(&case.identity));
+    case.said.iter().for_each(|said| s.observe(true, said));
+    for (from_guest, seen) in &case.seen {
+        s.observe(*from_guest, seen);
+    }
     s.mode(1, mode).outputs();
     for before in &case.before {
         s.receive_as(before.received());
     }
     s.outputs();
-    let verdicts = s.receive_as(case.frame.received());
+    let mut frame = case.frame.received();
+    let answer;
+    if let Some(answering) = case.answering
+        && mode == Mode::Answer
+    {
+        let xid = s.at_ms(2_000).transmitted().iter().find_map(|ours| dhcp_xid(ours)).expect("we asked");
+        answer = answering(xid);
+        frame = Received::plain(&answer);
+    }
+    let verdicts = s.receive_as(frame);
     assert!(verdicts.len() < 2, "{id} in {mode:?}: {verdicts:?}");
     let verdict = verdicts.first().map(|(_, verdict)| *verdict);
-    let spoken = s.transmitted();
+    // Some answers take their time: a report is due ten seconds after a query.
+    let spoken = s.at_ms(11_000).transmitted();
     match verdict {
         Some(Verdict::Answer(_)) => assert_eq!(spoken.len(), 1, "{id} in {mode:?}: says it answered"),
         _ => assert_eq!(spoken, [] as [Vec<u8>; 0], "{id} in {mode:?}: speaks"),

@@ -69,7 +69,19 @@ fn a_frame() -> impl Strategy<Value = Vec<u8>> {
     let ping = (station(), station()).prop_map(|(from, of)| {
         icmp(between(of.mac(), from.mac()), from.v4().into(), of.v4().into(), 8, 0, &[1; 20])
     });
-    let any_of = prop_oneof![arp_frame, nd, tcp, udp_frame, ping];
+    // Parts of a few long ones, so that some become whole.
+    let part = (station(), guest(), 0..3_u16, 0..3_usize, prop::sample::select(vec![8_u8, 0]), any::<bool>())
+        .prop_map(|(from, of, id, part, kind, service)| {
+            let to = between(of.mac(), from.mac());
+            let (src, dst) = (from.v4().into(), of.v4().into());
+            let whole = if service {
+                udp(to, src, dst, (1000, 7), &[1; 3000])
+            } else {
+                icmp(to, src, dst, kind, 0, &[1; 3000])
+            };
+            cut(whole, if id == 0 { 1400 } else { 1500 }, id / 2)[part].clone()
+        });
+    let any_of = prop_oneof![arp_frame, nd, tcp, udp_frame, ping, part];
     (any_of, prop::option::weighted(0.1, 0..60_usize), prop::option::weighted(0.1, 0..8_u8)).prop_map(
         |(mut frame, damage, vid)| {
             if let Some(at) = damage.filter(|at| *at < frame.len()) {

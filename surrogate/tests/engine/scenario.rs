@@ -8,6 +8,9 @@ use surrogate_wire::Received;
 
 use crate::frames::{GUEST, PORT, SERVICE, limits};
 
+/// What time it is when a scenario begins.
+pub(crate) const UNIX: Duration = Duration::from_secs(1_795_278_511);
+
 pub(crate) const FENCE: Mode = Mode::Fence { flooded: false };
 pub(crate) const FENCE_FLOODED: Mode = Mode::Fence { flooded: true };
 pub(crate) const HOLD: Mode = Mode::Hold { flooded: false };
@@ -33,6 +36,13 @@ pub(crate) struct Scenario {
 
 impl Scenario {
     pub(crate) fn with_limits(limits: Limits, identities: &[NicIdentity]) -> Self {
+        let mut s = Self::without_clock(limits, identities);
+        s.engine.handle_time_of_day(Instant::ZERO, UNIX);
+        s
+    }
+
+    /// Whose engine does not know what time it is.
+    pub(crate) fn without_clock(limits: Limits, identities: &[NicIdentity]) -> Self {
         let mut s = Self {
             engine: Engine::new(limits, SERVICE, 1),
             now: Instant::ZERO,
@@ -77,6 +87,10 @@ impl Scenario {
         self.check();
     }
 
+    pub(crate) fn register(&mut self, identity: NicIdentity) {
+        self.command(Command::Register(Box::new(identity)));
+    }
+
     pub(crate) fn set_mode(&mut self, nic: NicId, epoch: u64, mode: Mode) {
         self.command(Command::SetMode { nic, epoch: Epoch(epoch), mode });
     }
@@ -85,6 +99,11 @@ impl Scenario {
     pub(crate) fn mode(&mut self, epoch: u64, mode: Mode) -> &mut Self {
         self.set_mode(GUEST.nic(), epoch, mode);
         self
+    }
+
+    /// A frame at the awake guest's own port.
+    pub(crate) fn observe(&mut self, from_guest: bool, bytes: &[u8]) {
+        self.engine.handle_observed(self.now, GUEST.nic(), from_guest, Received::plain(bytes));
     }
 
     pub(crate) fn receive(&mut self, bytes: &[u8]) -> Vec<(NicId, Verdict)> {

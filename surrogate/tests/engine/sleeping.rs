@@ -1,6 +1,6 @@
 //! The way into sleep: fence, barrier, and what was held meanwhile.
 
-use surrogate::engine::{Command, DropReason, Mode, Notice, Verdict, WakeReason};
+use surrogate::engine::{Answered, Command, DropReason, Mode, Notice, Verdict, WakeReason};
 use surrogate::guest::identity::{Epoch, GuestId};
 use surrogate_wire::arp as arp_op;
 
@@ -244,5 +244,25 @@ fn held_frames_grow_old_by_the_clock_alone() {
     assert_eq!(s.at_ms(75_000).counters().holding, 1);
     assert_eq!(s.at_ms(85_000).counters().holding, 0);
     assert_eq!(s.counters().held_dropped[DropReason::Aged as usize], 2);
+    // The next announcement of its own accord, which an awake guest has none of.
+    assert!(s.engine.poll_timeout().is_some_and(|due| due > s.now));
+    s.mode(2, Mode::Pass);
+    s.at_ms(300_000);
     assert_eq!(s.engine.poll_timeout(), None);
+}
+
+#[test]
+fn a_sleeper_is_heard_at_least_every_two_minutes_until_it_speaks_for_itself() {
+    let mut s = Scenario::one_asleep();
+    let mut silent_for = 0;
+    for second in 1..=600 {
+        let said = s.at_ms(second * 1_000).transmitted();
+        silent_for = if said.is_empty() { silent_for + 1 } else { 0 };
+        assert!(silent_for <= 120, "silent for {silent_for} s");
+        assert!(said.iter().all(|frame| frame[6..12] == GUEST.mac().0), "{said:x?}");
+    }
+    let spoken = s.counters().spoken[Answered::Presence as usize];
+    assert!((5..=10).contains(&spoken), "{spoken} in ten minutes");
+    s.mode(2, RELEASED).at_ms(900_000);
+    assert_eq!(s.transmitted(), Vec::<Vec<u8>>::new());
 }

@@ -206,6 +206,7 @@ fn place_without_port() -> Place {
         bridge: "br0".to_owned(),
         surrogate_port: 0,
         addresses: vec!["2001:db8::11".parse().unwrap()],
+        groups: Vec::new(),
     }
 }
 

@@ -1,10 +1,11 @@
 //! Flooded frames and multicast groups: taken, kept coming to us, put back.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use surrogate::io::netlink::{LinkEvent, watch};
-use surrogate::io::steering::SteeringError;
+use surrogate::io::steering::{Place, SteeringError};
 use surrogate_house::{Capture, Frame, deadline};
 use surrogate_wire::Mac;
 
@@ -38,6 +39,33 @@ fn flags_and_groups_are_put_back_exactly() {
         }
         steering.return_floods(&place, Some("g1")).await.unwrap();
         steering.return_floods(&place, Some("g1")).await.unwrap();
+    });
+    assert_eq!(world.tables(), before);
+}
+
+#[test]
+fn groups_that_only_we_know_of_come_to_us_as_long_as_the_guest_sleeps() {
+    let world = World::new(SNOOPING);
+    world.hypervisor.bridge("mdb add dev br0 port g1 grp 239.1.2.3 temp");
+    let (before, place) = (world.tables(), world.place());
+    // One that the bridge knows too, two that it does not, and one that it floods always.
+    let groups = ["239.1.2.3", "239.1.2.4", "ff05::1234", "224.0.0.251"];
+    let place = Place { groups: groups.map(|group| group.parse().unwrap()).into(), ..place };
+    let ours = || {
+        world.groups("sur0").iter().map(|line| line.split("grp ").nth(1).unwrap_or("").to_owned()).collect()
+    };
+    world.steering(async |steering| {
+        let joined = steering.take_floods(&place, "g1").await.unwrap();
+        assert_eq!(joined, ["239.1.2.3".parse::<IpAddr>().unwrap()]);
+        let all: BTreeSet<String> = ours();
+        let expected =
+            ["239.1.2.3", "239.1.2.4", "ff05::1234", GUEST_GROUP].map(|group| format!("{group} permanent"));
+        assert_eq!(all, expected.into());
+        // Told of fewer, as after a restart: what was done is still undone.
+        let forgotten = Place { groups: Vec::new(), ..place.clone() };
+        steering.take_floods(&forgotten, "g1").await.unwrap();
+        assert_eq!(ours(), all);
+        steering.return_floods(&forgotten, Some("g1")).await.unwrap();
     });
     assert_eq!(world.tables(), before);
 }

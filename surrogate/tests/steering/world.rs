@@ -91,6 +91,7 @@ impl World {
             bridge: "br0".to_owned(),
             surrogate_port: self.ifindex("sur0"),
             addresses: vec!["192.0.2.11".parse().unwrap(), "2001:db8::11".parse().unwrap()],
+            groups: Vec::new(),
         }
     }
 

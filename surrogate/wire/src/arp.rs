@@ -12,6 +12,8 @@ use crate::malformed::Malformed;
 pub const REQUEST: u16 = 1;
 /// Opcode of a reply.
 pub const REPLY: u16 = 2;
+/// Reverse request (RFC 903), under an EtherType of its own.
+pub const REVERSE_REQUEST: u16 = 3;
 /// Bytes of an Ethernet/IPv4 ARP packet.
 pub const LEN: usize = 28;
 
@@ -51,6 +53,13 @@ impl Arp {
             tha: Mac([bytes[18], bytes[19], bytes[20], bytes[21], bytes[22], bytes[23]]),
             tpa: Ipv4Addr::new(bytes[24], bytes[25], bytes[26], bytes[27]),
         })
+    }
+
+    /// Whether its sender is one station, or one that has no address yet: hosts drop what comes from others.
+    #[must_use]
+    pub fn is_from_a_station(&self) -> bool {
+        self.sha.is_unicast()
+            && !(self.spa.is_multicast() || self.spa.is_broadcast() || self.spa.is_loopback())
     }
 
     /// The packet as bytes.
@@ -96,6 +105,18 @@ mod tests {
             bytes[at] = value;
             assert_eq!(Arp::parse(&bytes), Err(Malformed::Header), "byte {at} = {value}");
         }
+    }
+
+    #[test]
+    fn a_sender_is_one_station_or_has_no_address_yet() {
+        let of = |sha, spa| Arp { sha, spa, ..REQUEST_OF_ALICE }.is_from_a_station();
+        for spa in [ALICE_V4, Ipv4Addr::UNSPECIFIED, Ipv4Addr::new(240, 0, 0, 1)] {
+            assert!(of(ALICE, spa), "{spa}");
+        }
+        for spa in [Ipv4Addr::LOCALHOST, Ipv4Addr::new(224, 0, 0, 1), Ipv4Addr::BROADCAST] {
+            assert!(!of(ALICE, spa), "{spa}");
+        }
+        assert!(!of(Mac::BROADCAST, ALICE_V4) && !of(Mac::ZERO, ALICE_V4));
     }
 
     #[test]

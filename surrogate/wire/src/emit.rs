@@ -7,7 +7,9 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use crate::checksum::Sum;
 use crate::frame::ethertype;
 use crate::ipv4::Ipv4;
+use crate::ipv6::Ipv6;
 use crate::mac::Mac;
+use crate::packet::{Fragment, protocol};
 use crate::udp::Udp;
 use crate::vlan::Tags;
 
@@ -33,7 +35,7 @@ pub struct Ethernet {
     pub tags: Tags,
 }
 
-/// The fields of an IPv4 header that differ from frame to frame; no options, no fragment.
+/// The fields of an IPv4 header that differ from frame to frame; no options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ipv4Header {
     /// Source.
@@ -52,7 +54,7 @@ pub struct Ipv4Header {
     pub protocol: u8,
 }
 
-/// The same of an IPv6 header; flow label 0, no extensions.
+/// The same of an IPv6 header; no extensions but that of a fragment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ipv6Header {
     /// Source.
@@ -72,6 +74,12 @@ impl<'b> FrameBuf<'b> {
     #[must_use]
     pub const fn new(bytes: &'b mut [u8]) -> Self {
         Self { bytes, len: 0, overflowed: false }
+    }
+
+    /// How long the frame may be.
+    #[must_use]
+    pub const fn capacity(&self) -> usize {
+        self.bytes.len()
     }
 
     /// Begins anew with an Ethernet header.
@@ -98,40 +106,65 @@ impl<'b> FrameBuf<'b> {
     /// Begins anew with Ethernet and IPv4 headers for `payload` bytes to follow.
     #[inline]
     pub fn ipv4(&mut self, to: &Ethernet, header: &Ipv4Header, payload: usize) {
+        self.ipv4_with(to, header, header.flags(), payload);
+    }
+
+    /// The same for a part of a datagram of the header's identification (RFC 791 3.1). Whoever cuts it up cannot
+    /// forbid that: don't-fragment is off.
+    pub fn ipv4_fragment(&mut self, to: &Ethernet, header: &Ipv4Header, part: Fragment, payload: usize) {
+        let more = if part.more { 0x2000 } else { 0 };
+        self.ipv4_with(to, header, more | part.offset >> 3, payload);
+    }
+
+    #[inline]
+    fn ipv4_with(&mut self, to: &Ethernet, header: &Ipv4Header, flags: u16, payload: usize) {
         self.ethernet(to, ethertype::IPV4);
         let len = self.length_field(Ipv4::HEADER + payload);
-        let flags = if header.dont_fragment { 0x4000 } else { 0 };
-        // Summed from the fields, not from the bytes: those would have to be stored first.
-        let [c0, c1] = Sum::ZERO
-            .add_u16(u16::from_be_bytes([0x45, header.tos]))
-            .add_u16(len)
-            .add_u16(header.id)
-            .add_u16(flags)
-            .add_u16(u16::from_be_bytes([header.ttl, header.protocol]))
-            .add_v4(header.src)
-            .add_v4(header.dst)
-            .finish()
-            .to_be_bytes();
-        let [l0, l1] = len.to_be_bytes();
-        let [i0, i1] = header.id.to_be_bytes();
-        let [f0, f1] = flags.to_be_bytes();
-        let [s0, s1, s2, s3] = header.src.octets();
-        let [d0, d1, d2, d3] = header.dst.octets();
-        let (tos, ttl, protocol) = (header.tos, header.ttl, header.protocol);
-        self.push(&[
-            0x45, tos, l0, l1, i0, i1, f0, f1, ttl, protocol, c0, c1, s0, s1, s2, s3, d0, d1, d2, d3,
-        ]);
+        self.push(&header.emit(0x45, len, flags, Sum::ZERO));
+    }
+
+    /// The same, with the router alert option (RFC 2113 2.1).
+    pub fn ipv4_router_alert(&mut self, to: &Ethernet, header: &Ipv4Header, payload: usize) {
+        self.ethernet(to, ethertype::IPV4);
+        let len = self.length_field(Ipv4::HEADER + ROUTER_ALERT_V4.len() + payload);
+        self.push(&header.emit(0x46, len, header.flags(), Sum::ZERO.add(&ROUTER_ALERT_V4)));
+        self.push(&ROUTER_ALERT_V4);
     }
 
     /// Begins anew with Ethernet and IPv6 headers for `payload` bytes to follow.
     #[inline]
     pub fn ipv6(&mut self, to: &Ethernet, header: &Ipv6Header, payload: usize) {
+        self.ipv6_of_flow(to, header, 0, payload);
+    }
+
+    /// The same with a flow label (RFC 6437), of which the low 20 bits count.
+    #[inline]
+    pub fn ipv6_of_flow(&mut self, to: &Ethernet, header: &Ipv6Header, flow_label: u32, payload: usize) {
         self.ethernet(to, ethertype::IPV6);
         let [l0, l1] = self.length_field(payload).to_be_bytes();
-        let class = header.traffic_class;
-        self.push(&[0x60 | class >> 4, class << 4, 0, 0, l0, l1, header.protocol, header.hop_limit]);
+        let first = 0x6 << 28 | u32::from(header.traffic_class) << 20 | flow_label & 0xf_ffff;
+        let [f0, f1, f2, f3] = first.to_be_bytes();
+        self.push(&[f0, f1, f2, f3, l0, l1, header.protocol, header.hop_limit]);
         self.push(&header.src.octets());
         self.push(&header.dst.octets());
+    }
+
+    /// The same, with a hop-by-hop header whose option alerts routers to an MLD message (RFC 2711 2.1).
+    pub fn ipv6_router_alert(&mut self, to: &Ethernet, header: &Ipv6Header, payload: usize) {
+        // The option is four bytes long, and two of padding fill the header.
+        let options = [header.protocol, 0, 5, 2, 0, 0, 1, 0];
+        let first = Ipv6Header { protocol: protocol::HOP_BY_HOP, ..*header };
+        self.ipv6(to, &first, options.len() + payload);
+        self.push(&options);
+    }
+
+    /// The same for a part of a packet, with a fragment header (RFC 8200 4.5).
+    pub fn ipv6_fragment(&mut self, to: &Ethernet, header: &Ipv6Header, part: Fragment, payload: usize) {
+        let whole = Ipv6Header { protocol: protocol::FRAGMENT, ..*header };
+        self.ipv6(to, &whole, Ipv6::FRAGMENT_HEADER + payload);
+        let [o0, o1] = (part.offset & 0xfff8 | u16::from(part.more)).to_be_bytes();
+        let [i0, i1, i2, i3] = part.id.to_be_bytes();
+        self.push(&[header.protocol, 0, o0, o1, i0, i1, i2, i3]);
     }
 
     /// Appends `part`.
@@ -171,6 +204,36 @@ impl<'b> FrameBuf<'b> {
     }
 }
 
+impl Ipv4Header {
+    /// Flags and offset of a whole datagram.
+    const fn flags(&self) -> u16 {
+        if self.dont_fragment { 0x4000 } else { 0 }
+    }
+
+    /// Its bytes, options left out but counted: `version_ihl` and `len` include them, and so does `options`.
+    #[inline]
+    fn emit(&self, version_ihl: u8, len: u16, flags: u16, options: Sum) -> [u8; Ipv4::HEADER] {
+        // Summed from the fields, not from the bytes: those would have to be stored first.
+        let [c0, c1] = options
+            .add_u16(u16::from_be_bytes([version_ihl, self.tos]))
+            .add_u16(len)
+            .add_u16(self.id)
+            .add_u16(flags)
+            .add_u16(u16::from_be_bytes([self.ttl, self.protocol]))
+            .add_v4(self.src)
+            .add_v4(self.dst)
+            .finish()
+            .to_be_bytes();
+        let [l0, l1] = len.to_be_bytes();
+        let [i0, i1] = self.id.to_be_bytes();
+        let [f0, f1] = flags.to_be_bytes();
+        let [s0, s1, s2, s3] = self.src.octets();
+        let [d0, d1, d2, d3] = self.dst.octets();
+        let (tos, ttl, protocol) = (self.tos, self.ttl, self.protocol);
+        [version_ihl, tos, l0, l1, i0, i1, f0, f1, ttl, protocol, c0, c1, s0, s1, s2, s3, d0, d1, d2, d3]
+    }
+}
+
 /// The first eight bytes of an ICMP message before `data`. `pseudo` is zero for IPv4, else the
 /// pseudo-header of the whole message.
 #[inline]
@@ -205,6 +268,8 @@ pub fn udp_header(pseudo: Sum, src_port: u16, dst_port: u16, data: &[u8]) -> [u8
     [s0, s1, d0, d1, l0, l1, c0, c1]
 }
 
+/// "Every router examines the packet": type, length, value (RFC 2113 2.1).
+const ROUTER_ALERT_V4: [u8; 4] = [0x94, 4, 0, 0];
 const PADDING: [u8; MIN_FRAME] = [0; MIN_FRAME];
 
 #[cfg(test)]
@@ -265,6 +330,17 @@ mod tests {
         assert_eq!(out.finish(), None);
         out.ipv4(&TO_BOB, &header, 65_515);
         assert!(out.finish().is_some());
+    }
+
+    #[test]
+    fn a_flow_label_stands_beside_the_traffic_class_and_not_over_it() {
+        let frame = crate::testing::frame(|out| {
+            let (src, dst) = (crate::testing::ALICE_V6, crate::testing::BOB_V6);
+            let header = Ipv6Header { src, dst, traffic_class: 0xab, hop_limit: 64, protocol: 59 };
+            out.ipv6_of_flow(&TO_BOB, &header, 0xfff1_2345, 0);
+        });
+        let ip = crate::Ipv6::parse(&frame[14..]).unwrap();
+        assert_eq!((ip.traffic_class, ip.flow_label()), (0xab, 0x1_2345));
     }
 
     #[test]

@@ -44,11 +44,11 @@ impl<'a> Icmpv4<'a> {
         Ok(Self { kind, code, message })
     }
 
-    /// The echo request in it, if it is one (type 8, code 0).
+    /// The echo request in it, if it is one (type 8). RFC 792 has only code 0, and hosts answer any.
     #[inline]
     #[must_use]
     pub fn echo_request(&self) -> Option<Echo<'a>> {
-        if self.kind == ECHO_REQUEST && self.code == 0 { Echo::parse(self.message) } else { None }
+        if self.kind == ECHO_REQUEST { Echo::parse(self.message) } else { None }
     }
 }
 
@@ -76,12 +76,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_echo_request_has_code_0() {
+    fn an_echo_request_has_type_8() {
         let request = [8, 0, 0, 0, 1, 2, 3, 4, 5];
         let echo = Icmpv4::parse(&request).unwrap().echo_request().unwrap();
         assert_eq!(echo, Echo { identifier: 0x0102, sequence: 0x0304, data: &[5] });
         assert_eq!(echo.words(), [1, 2, 3, 4]);
-        for [kind, code] in [[8, 1], [0, 0], [13, 0], [17, 0]] {
+        for [kind, code] in [[0, 8], [0, 0], [13, 0], [17, 0]] {
             let other = [kind, code, 0, 0, 1, 2, 3, 4];
             assert_eq!(Icmpv4::parse(&other).unwrap().echo_request(), None);
         }

@@ -53,7 +53,7 @@ pub struct Icmpv6<'a> {
 /// What an `ICMPv6` message says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Icmpv6Body<'a> {
-    /// Type 128, code 0.
+    /// Type 128; RFC 4443 has only code 0, and hosts answer any.
     EchoRequest(Echo<'a>),
     /// Type 135.
     Solicitation(Solicitation),
@@ -99,9 +99,7 @@ impl<'a> Icmpv6<'a> {
     pub fn parse(ip: &Ipv6<'_>, message: &'a [u8]) -> Result<Self, Malformed> {
         let [kind, code, ..] = *message.first_chunk::<4>().ok_or(Malformed::Length)?;
         let body = match kind {
-            ECHO_REQUEST if code == 0 => {
-                Icmpv6Body::EchoRequest(Echo::parse(message).ok_or(Malformed::Length)?)
-            }
+            ECHO_REQUEST => Icmpv6Body::EchoRequest(Echo::parse(message).ok_or(Malformed::Length)?),
             ROUTER_SOLICITATION..=REDIRECT => discovery(ip, kind, code, message)?,
             _ => Icmpv6Body::Other,
         };
@@ -131,7 +129,7 @@ fn discovery<'a>(ip: &Ipv6<'_>, kind: u8, code: u8, message: &'a [u8]) -> Result
     if ip.hop_limit != 255 || code != 0 || ip.has_fragment_header {
         return Err(Malformed::Header);
     }
-    let options = Options::walk(options)?;
+    let options = Options::walk(kind, options)?;
     let (NEIGHBOUR_SOLICITATION | NEIGHBOUR_ADVERTISEMENT, Some(head)) = (kind, head.first_chunk::<24>())
     else {
         return Ok(Icmpv6Body::Other);
@@ -174,11 +172,17 @@ struct Options {
 }
 
 impl Options {
-    fn walk(mut bytes: &[u8]) -> Result<Self, Malformed> {
+    fn walk(message: u8, mut bytes: &[u8]) -> Result<Self, Malformed> {
         let mut found = Self::default();
+        // The one that the message is about must be an Ethernet address (RFC 2464 6).
+        let own = match message {
+            NEIGHBOUR_SOLICITATION => OPTION_SOURCE_LINK_LAYER,
+            NEIGHBOUR_ADVERTISEMENT => OPTION_TARGET_LINK_LAYER,
+            _ => 0,
+        };
         while let [kind, words, ..] = *bytes {
             let len = usize::from(words) * 8;
-            if len == 0 {
+            if len == 0 || (kind == own && len != LINK_LAYER) {
                 return Err(Malformed::Header);
             }
             let (option, rest) = bytes.split_at_checked(len).ok_or(Malformed::Length)?;
@@ -197,6 +201,9 @@ impl Options {
         if bytes.is_empty() { Ok(found) } else { Err(Malformed::Length) }
     }
 }
+
+/// Bytes of an option with an Ethernet address.
+const LINK_LAYER: usize = 8;
 
 /// The solicited-node group of `address` (RFC 4291 2.7.1): ff02::1:ffXX:XXXX.
 #[must_use]
@@ -303,6 +310,17 @@ mod tests {
                 let frame = sealed(ALICE_V6, BOB_V6, 255, &message);
                 assert_eq!(body(&frame), Err(expected), "type {kind}, options {options:?}");
             }
+        }
+    }
+
+    #[test]
+    fn the_link_layer_address_that_a_message_is_about_is_an_ethernet_address() {
+        let long = |option| [&[option, 2][..], &[2, 0, 0, 0, 0, 1], &[0; 8]].concat();
+        for (kind, own, other) in [(135, 1, 2), (136, 2, 1)] {
+            let message = |option| neighbour(kind, 0, ALICE_V6, &long(option));
+            let refused = |option| body(&sealed(ALICE_V6, BOB_V6, 255, &message(option))).err();
+            assert_eq!(refused(own), Some(Malformed::Header), "type {kind}");
+            assert_eq!(refused(other), None, "type {kind}: another option's length is not ours to judge");
         }
     }
 

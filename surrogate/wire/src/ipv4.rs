@@ -79,6 +79,7 @@ impl<'a> Ipv4<'a> {
             flags & 0x2000 != 0,
             protocol,
             payload.len(),
+            usize::from(u16::MAX) - header_len,
         )?;
         Ok(Self {
             src,
@@ -255,11 +256,11 @@ mod tests {
     fn a_fragment_that_ends_beyond_the_longest_packet_is_refused() {
         let ends_at = |payload: usize| {
             let mut frame = v4(253, &vec![0; payload]);
-            frame[FLAGS..FLAGS + 2].copy_from_slice(&[0x1f, 0xff]);
+            frame[FLAGS..FLAGS + 2].copy_from_slice(&[0x1f, 0xfd]);
             mend_ipv4(&mut frame);
             verdict(&frame)
         };
-        assert_eq!(ends_at(7), Ok(()), "65,528 + 7 is the end");
-        assert_eq!(ends_at(8), Err(Malformed::Length));
+        assert_eq!(ends_at(3), Ok(()), "65,512 + 3 and 20 of header is the end");
+        assert_eq!(ends_at(4), Err(Malformed::Length));
     }
 }

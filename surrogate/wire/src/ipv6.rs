@@ -1,9 +1,9 @@
 //! IPv6 headers and their extensions (RFC 8200, RFC 5095, RFC 6946, RFC 7112).
 //!
 //! The walk over extension headers is bounded (8 headers, 512 bytes). A header or option that only
-//! the guest could judge (an option that says "discard me if you do not know me", a routing header
-//! with segments left, IPsec) ends the walk, and the packet is one of that header's protocol number:
-//! not ours to answer, nor to discard.
+//! the guest could judge (one that some hosts act on and we do not, a routing header with segments
+//! left, IPsec) ends the walk, and the packet is one of that header's protocol number: not ours to
+//! answer, nor to discard. Of options that nobody knows the two top bits say what is to be done.
 
 use core::net::Ipv6Addr;
 
@@ -37,6 +37,8 @@ pub struct Ipv6<'a> {
 impl<'a> Ipv6<'a> {
     /// Bytes of the fixed header.
     pub const HEADER: usize = HEADER;
+    /// Bytes of a fragment header.
+    pub const FRAGMENT_HEADER: usize = 8;
 
     /// Reads what follows the Ethernet header, in the order length, version, payload length, fields,
     /// extension headers.
@@ -73,9 +75,25 @@ impl<'a> Ipv6<'a> {
             packet,
         };
         if is_extension(next_header) {
-            ip.walk_extensions()?;
+            ip.walk_extensions(false)?;
         }
         Ok(ip)
+    }
+
+    /// The flow label (RFC 6437), 20 bits.
+    #[must_use]
+    pub fn flow_label(&self) -> u32 {
+        self.packet.first_chunk::<4>().map_or(0, |first| u32::from_be_bytes(*first) & 0xf_ffff)
+    }
+
+    /// What a first fragment has behind all its extension headers, and of which protocol that is. `protocol`
+    /// and `payload` are those behind the fragment header: so the parts of a packet are put together.
+    pub(crate) fn first_part(&self) -> Result<(u8, &'a [u8]), Malformed> {
+        let (fixed, body) = self.packet.split_first_chunk::<HEADER>().ok_or(Malformed::Length)?;
+        let [_, _, _, _, _, _, next_header, ..] = *fixed;
+        let mut ip = Self { protocol: next_header, payload: body, has_fragment_header: false, ..*self };
+        ip.walk_extensions(true)?;
+        Ok((ip.protocol, ip.payload))
     }
 
     /// The pseudo-header of the payload's checksum, `len` bytes of it.
@@ -85,8 +103,9 @@ impl<'a> Ipv6<'a> {
         Sum::pseudo_v6(self.src, self.dst, self.protocol, len)
     }
 
-    /// Moves `protocol` and `payload` past the extension headers.
-    fn walk_extensions(&mut self) -> Result<(), Malformed> {
+    /// Moves `protocol` and `payload` past the extension headers, of a fragment only up to its own: what follows
+    /// may be the middle of anything, but `in_first` of the fragments.
+    fn walk_extensions(&mut self, in_first: bool) -> Result<(), Malformed> {
         let whole = self.payload.len();
         for position in 0..=MAX_EXTENSIONS {
             if whole - self.payload.len() > MAX_EXTENSION_BYTES {
@@ -100,7 +119,7 @@ impl<'a> Ipv6<'a> {
             }
             if self.protocol == protocol::FRAGMENT {
                 self.take_fragment_header()?;
-                if self.fragment.is_some() {
+                if self.fragment.is_some() && !in_first {
                     return Ok(());
                 }
                 continue;
@@ -144,6 +163,7 @@ impl<'a> Ipv6<'a> {
             field & 1 != 0,
             next_header,
             rest.len(),
+            usize::from(u16::MAX),
         )?;
         Ok(())
     }
@@ -156,7 +176,8 @@ const fn is_extension(next_header: u8) -> bool {
     )
 }
 
-/// Whether a host that knows no more options than we do would go on after `header` (RFC 8200 4.2).
+/// Whether a host would go on after `header` that knows no more options than we do; an error where it would
+/// discard the packet (RFC 8200 4.2).
 fn options_are_known(header: &[u8]) -> Result<bool, Malformed> {
     let mut options = header.get(2..).ok_or(Malformed::Length)?;
     loop {
@@ -165,9 +186,12 @@ fn options_are_known(header: &[u8]) -> Result<bool, Malformed> {
             [PAD1, ref rest @ ..] => options = rest,
             [kind, len, ref rest @ ..] => {
                 options = rest.get(usize::from(len)..).ok_or(Malformed::Header)?;
-                // The two top bits say what to do with an unknown one; 00 is "skip over it".
-                if kind & 0xc0 != 0 {
+                if matches!(kind, HOME_ADDRESS | ILNP_NONCE) {
                     return Ok(false);
+                }
+                // "00 - skip over this option"; all others discard, and differ in whom they tell.
+                if kind & 0xc0 != 0 {
+                    return Err(Malformed::UnknownOption);
                 }
             }
             _ => return Err(Malformed::Header),
@@ -176,6 +200,10 @@ fn options_are_known(header: &[u8]) -> Result<bool, Malformed> {
 }
 
 const PAD1: u8 = 0;
+/// Of a mobile node, from elsewhere than at home (RFC 6275 6.3).
+const HOME_ADDRESS: u8 = 0xc9;
+/// RFC 6744 2.
+const ILNP_NONCE: u8 = 0x8b;
 const MAX_EXTENSIONS: usize = 8;
 const MAX_EXTENSION_BYTES: usize = 512;
 
@@ -250,9 +278,10 @@ mod tests {
 
     #[test]
     fn what_only_the_guest_can_judge_ends_the_walk_and_is_kept() {
-        // Segments left; an unknown option that asks to be discarded; encrypted; authenticated.
+        // Segments left; options of mobile nodes; encrypted; authenticated.
         assert_eq!(walk(43, &[extension(253, [4, 1, 0, 0, 0, 0])]), Ok((43, 16)));
-        assert_eq!(walk(60, &[extension(253, [0x8a, 4, 0, 0, 0, 0])]), Ok((60, 16)));
+        assert_eq!(walk(60, &[extension(253, [HOME_ADDRESS, 4, 0, 0, 0, 0])]), Ok((60, 16)));
+        assert_eq!(walk(60, &[extension(253, [ILNP_NONCE, 4, 0, 0, 0, 0])]), Ok((60, 16)));
         assert_eq!(walk(0, &[extension(50, PADN)]), Ok((50, 8)));
         assert_eq!(walk(51, &[]), Ok((51, 8)));
     }
@@ -261,6 +290,17 @@ mod tests {
     fn unknown_options_that_may_be_skipped_are_skipped() {
         assert_eq!(walk(60, &[extension(253, [0x1e, 4, 0, 0, 0, 0])]), Ok((253, 8)));
         assert_eq!(walk(60, &[extension(253, [0, 0, 0, 0, 0, 0])]), Ok((253, 8)));
+    }
+
+    #[test]
+    fn unknown_options_that_say_so_take_the_packet_with_them() {
+        for kind in [0x5e, 0x9e, 0xde] {
+            for header in [0, 60] {
+                let options = extension(253, [kind, 4, 0, 0, 0, 0]);
+                assert_eq!(walk(header, &[options]), Err(Malformed::UnknownOption), "{kind:#x} in {header}");
+            }
+        }
+        assert_eq!(walk(60, &[extension(253, [0x5e, 5, 0, 0, 0, 0])]), Err(Malformed::Header), "too long");
     }
 
     #[test]
@@ -312,6 +352,26 @@ mod tests {
     fn a_second_fragment_header_is_refused() {
         let atomic = |next: u8| vec![next, 0, 0, 0, 0, 0, 0, 9];
         assert_eq!(walk(44, &[atomic(44), atomic(253)]), Err(Malformed::Header));
+    }
+
+    #[test]
+    fn behind_the_header_of_a_first_fragment_the_walk_is_bounded_all_the_same() {
+        let first = |behind: &[Vec<u8>]| {
+            let payload = [&[60, 0, 0, 1, 0, 0, 0, 9][..], &behind.concat(), &TAIL].concat();
+            let frame = v6(44, &payload);
+            let ip = Ipv6::parse(&frame[14..]).unwrap();
+            ip.first_part().map(|(protocol, rest)| (protocol, rest.len()))
+        };
+        let chain = |n: usize, last: u8| {
+            let mut headers = vec![extension(60, PADN); n - 1];
+            headers.push(extension(last, PADN));
+            first(&headers)
+        };
+        assert_eq!(chain(7, 253), Ok((253, 8)));
+        assert_eq!(chain(8, 253), Err(Malformed::Header));
+        assert_eq!(chain(1, 44), Err(Malformed::Header), "a second fragment header");
+        let hop_by_hop = [extension(0, PADN), extension(253, PADN)];
+        assert_eq!(first(&hop_by_hop), Err(Malformed::Header), "hop-by-hop options only first");
     }
 
     #[test]

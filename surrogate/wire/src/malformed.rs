@@ -13,4 +13,6 @@ pub enum Malformed {
     Source,
     /// An IPv4 source route option, or an IPv6 routing header of type 0.
     SourceRoute,
+    /// An IPv6 option that says of itself to discard what has it and is not understood.
+    UnknownOption,
 }

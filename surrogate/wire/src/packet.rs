@@ -32,6 +32,8 @@ pub mod protocol {
     pub const FRAGMENT: u8 = 44;
     /// `ICMPv6`.
     pub const ICMPV6: u8 = 58;
+    /// IPv6: nothing follows.
+    pub const NO_NEXT_HEADER: u8 = 59;
     /// IPv6 destination options.
     pub const DESTINATION_OPTIONS: u8 = 60;
 }
@@ -64,10 +66,10 @@ pub enum Transport<'a> {
     Icmpv6(Icmpv6<'a>),
     /// A part of a datagram, see `Ipv4::fragment` and `Ipv6::fragment`. Its checksum is anybody's guess.
     Fragment {
-        /// Protocol of the whole.
+        /// Protocol of the whole, as far as this part tells: of IPv6 only the first does for sure.
         protocol: u8,
-        /// Source and destination port of TCP or UDP: only the first fragment has them.
-        ports: Option<(u16, u16)>,
+        /// What the first one has of the whole, from the transport header on.
+        first: Option<&'a [u8]>,
     },
     /// Another protocol.
     Other(u8),
@@ -157,14 +159,16 @@ impl Transport<'_> {
         match self {
             Self::Tcp(tcp) => Some((tcp.src_port, tcp.dst_port)),
             Self::Udp(udp) => Some((udp.src_port, udp.dst_port)),
-            Self::Fragment { ports, .. } => *ports,
-            Self::Icmpv4(_) | Self::Icmpv6(_) | Self::Other(_) => None,
+            Self::Fragment { protocol: protocol::TCP | protocol::UDP, first: Some([s0, s1, d0, d1, ..]) } => {
+                Some((u16::from_be_bytes([*s0, *s1]), u16::from_be_bytes([*d0, *d1])))
+            }
+            Self::Fragment { .. } | Self::Icmpv4(_) | Self::Icmpv6(_) | Self::Other(_) => None,
         }
     }
 }
 
 impl Fragment {
-    /// Checks what one fragment alone shows of an attack or a fault: an end beyond 65,535, a length that is
+    /// Checks what one fragment alone shows of an attack or a fault: an end beyond `longest`, a length that is
     /// no multiple of eight with more to come, a first fragment without its transport header (RFC 1858
     /// 3, RFC 3128, RFC 7112), a TCP header overwritten by the second one. `None`: a whole packet.
     #[inline]
@@ -174,21 +178,16 @@ impl Fragment {
         more: bool,
         protocol: u8,
         len: usize,
+        longest: usize,
     ) -> Result<Option<Self>, Malformed> {
         if offset == 0 && !more {
             return Ok(None);
         }
         let offset = u16::try_from(offset).map_err(|_| Malformed::Length)?;
-        if usize::from(offset) + len > usize::from(u16::MAX) || (more && (len == 0 || !len.is_multiple_of(8)))
-        {
+        if usize::from(offset) + len > longest || (more && (len == 0 || !len.is_multiple_of(8))) {
             return Err(Malformed::Length);
         }
-        let header = match protocol {
-            protocol::TCP => Tcp::HEADER,
-            protocol::UDP | protocol::ICMP => Udp::HEADER,
-            protocol::ICMPV6 => 4,
-            _ => 0,
-        };
+        let header = transport_header(protocol);
         if (offset == 0 && len < header) || (offset > 0 && usize::from(offset) < header) {
             return Err(Malformed::Length);
         }
@@ -199,7 +198,8 @@ impl Fragment {
 #[inline]
 fn over_ipv4<'a>(ip: &Ipv4<'a>, offload: Offload) -> Result<Transport<'a>, Malformed> {
     if let Some(fragment) = ip.fragment {
-        return Ok(part(ip.protocol, fragment, ip.payload));
+        let first = (fragment.offset == 0).then_some(ip.payload);
+        return Ok(Transport::Fragment { protocol: ip.protocol, first });
     }
     let bytes = ip.payload;
     match ip.protocol {
@@ -226,8 +226,17 @@ fn over_ipv4<'a>(ip: &Ipv4<'a>, offload: Offload) -> Result<Transport<'a>, Malfo
 
 #[inline]
 fn over_ipv6<'a>(ip: &Ipv6<'a>, offload: Offload) -> Result<Transport<'a>, Malformed> {
-    if let Some(fragment) = ip.fragment {
-        return Ok(part(ip.protocol, fragment, ip.payload));
+    match ip.fragment {
+        Some(Fragment { offset: 0, .. }) => {
+            let (protocol, first) = ip.first_part()?;
+            // "a first fragment [...] includes the entire IPv6 header chain" (RFC 7112 5).
+            if first.len() < transport_header(protocol) {
+                return Err(Malformed::Length);
+            }
+            return Ok(Transport::Fragment { protocol, first: Some(first) });
+        }
+        Some(_) => return Ok(Transport::Fragment { protocol: ip.protocol, first: None }),
+        None => {}
     }
     let bytes = ip.payload;
     match ip.protocol {
@@ -257,15 +266,14 @@ fn intact(offload: Offload, sum: impl FnOnce() -> Sum) -> Result<(), Malformed> 
     if offload == Offload::None && !sum().is_intact() { Err(Malformed::Checksum) } else { Ok(()) }
 }
 
-fn part<'a>(protocol: u8, fragment: Fragment, payload: &[u8]) -> Transport<'a> {
-    let has_ports = fragment.offset == 0 && matches!(protocol, protocol::TCP | protocol::UDP);
-    let ports = match payload.first_chunk::<4>() {
-        Some(&[s0, s1, d0, d1]) if has_ports => {
-            Some((u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1])))
-        }
-        _ => None,
-    };
-    Transport::Fragment { protocol, ports }
+/// Bytes of a transport header that its first fragment must have.
+const fn transport_header(protocol: u8) -> usize {
+    match protocol {
+        protocol::TCP => Tcp::HEADER,
+        protocol::UDP | protocol::ICMP => Udp::HEADER,
+        protocol::ICMPV6 => 4,
+        _ => 0,
+    }
 }
 
 #[cfg(test)]
@@ -341,18 +349,37 @@ mod tests {
             frame[21] = offset;
             crate::testing::mend_ipv4(&mut frame);
             match parse(&frame) {
-                Ok(Packet::Ipv4(_, Transport::Fragment { protocol: 17, ports })) => ports,
+                Ok(Packet::Ipv4(_, part @ Transport::Fragment { protocol: 17, first })) => {
+                    (part.ports(), first.map(<[u8]>::len))
+                }
                 other => panic!("no fragment: {other:?}"),
             }
         };
-        assert_eq!(part(0, true), Some((12345, 7)));
-        assert_eq!(part(2, false), None);
+        assert_eq!(part(0, true), (Some((12345, 7)), Some(16)));
+        assert_eq!(part(2, false), (None, None));
+    }
+
+    #[test]
+    fn the_first_fragment_of_ipv6_has_all_headers_up_to_the_transports() {
+        // A fragment header, then destination options, then a datagram.
+        let fragment = |next: u8, more: u8| [next, 0, 0, more, 0, 0, 0, 9];
+        let options = [17, 0, 1, 4, 0, 0, 0, 0];
+        let part = |headers: &[&[u8]]| {
+            parse(&v6(protocol::FRAGMENT, &headers.concat()))
+                .map(|packet| packet.transport().map(|part| (part.protocol(), part.ports())))
+        };
+        let whole = part(&[&fragment(60, 1), &options, &DATAGRAM[..8]]);
+        assert_eq!(whole, Ok(Some((protocol::UDP, Some((12345, 7))))));
+        assert_eq!(part(&[&fragment(60, 1), &options]), Err(Malformed::Length), "RFC 7112");
+        assert_eq!(part(&[&fragment(60, 1), &[17, 1, 1, 4, 0, 0, 0, 0]]), Err(Malformed::Length), "RFC 7112");
+        let later = part(&[&[60, 0, 0, 9, 0, 0, 0, 9], &options]);
+        assert_eq!(later, Ok(Some((60, None))), "of a later one nobody knows what it is");
     }
 
     #[test]
     fn fragments_made_to_hide_their_transport_header_are_refused() {
         let part = |protocol: u8, offset: usize, more: bool, len: usize| {
-            Fragment::new(1, offset, more, protocol, len).map(|f| f.is_some())
+            Fragment::new(1, offset, more, protocol, len, 65_535).map(|f| f.is_some())
         };
         assert_eq!(part(protocol::TCP, 0, true, 16), Err(Malformed::Length), "RFC 1858 3.1");
         assert_eq!(part(protocol::TCP, 0, true, 24), Ok(true));

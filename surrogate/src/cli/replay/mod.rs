@@ -33,6 +33,10 @@ use crate::time::Instant;
 const PORT: PortId = PortId(0);
 /// No guest has it; the barrier that it is for is never asked here.
 const SERVICE_MAC: Mac = Mac([0xfe, 0, 0, 0, 0, 1]);
+/// How much of the time between two frames is gone through in detail.
+const LONGEST_SILENCE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Nothing is later, whatever a file says: the year 2262. What becomes due after it must be later still.
+const LATEST: u64 = u64::MAX / 2;
 /// A frame that a snap length cut is filled up to no more than this.
 const LONGEST_FRAME: usize = 64 << 10;
 
@@ -141,7 +145,8 @@ impl Replay {
     /// Judges the next frame of the capture.
     pub fn frame(&mut self, captured: &Captured) -> Judged {
         self.count(captured);
-        self.now = self.now.max(Instant::from_nanos(captured.unix_ns));
+        self.now = self.now.max(Instant::from_nanos(captured.unix_ns.min(LATEST)));
+        self.engine.handle_time_of_day(self.now, Duration::from_nanos(captured.unix_ns));
         if !self.begun {
             self.begin();
         }
@@ -302,11 +307,15 @@ impl Replay {
         self.perform(&mut Vec::new());
     }
 
-    /// Does what was due before this frame came, each at its own time.
+    /// Does what was due before this frame came, each at its own time. Of a silence longer than [`LONGEST_SILENCE`]
+    /// only the end is told: what sleepers say regularly would otherwise be said for centuries where a damaged file
+    /// has a wrong year.
     fn catch_up(&mut self, replies: &mut Vec<Vec<u8>>) {
         let frame_came = self.now;
+        let told_from = frame_came - LONGEST_SILENCE;
         loop {
             let timer = self.engine.poll_timeout().filter(|&when| when <= frame_came);
+            let timer = timer.map(|when| when.max(told_from));
             let guests = self.guests.iter().enumerate();
             let turn = guests.filter_map(|(at, guest)| Some((guest.turns_at()?, at))).min();
             let turn = turn.filter(|&(when, _)| when <= frame_came);

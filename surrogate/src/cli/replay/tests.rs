@@ -224,6 +224,21 @@ fn timestamps_that_go_back_do_not_turn_time_back() {
 }
 
 #[test]
+fn a_silence_of_centuries_is_told_like_one_of_a_day() {
+    let mut replay = replay(None);
+    let mut said = |unix_ns: u64| {
+        let captured = Captured { unix_ns, ..at(0, arp_request(11)) };
+        replay.frame(&captured).replies.len()
+    };
+    assert_eq!(said(START), 1);
+    // What keeps two sleepers in the tables of switches, at least every two minutes.
+    let day = said(START + 24 * 60 * 60 * SECOND);
+    assert!(day > 2 * 24 * 30, "{day}");
+    let centuries = said(u64::MAX);
+    assert!(centuries > 2 * 24 * 30 && centuries < 2 * day, "{centuries}, and {day} of a day");
+}
+
+#[test]
 fn guests_and_nics_without_a_mac_are_left_out_by_name() {
     let second = "[[guest.nic]]\nbridge = \"br0\"\naddresses = [\"192.0.2.16/24\"]\n";
     let two = "[[guest]]\nname = \"web2\"\nhypervisor = \"local\"\n[[guest.nic]]\n\

@@ -134,6 +134,7 @@ impl Hold {
             offload: arrival.offload,
             flooded: arrival.flooded,
             outstanding: false,
+            mark: 0,
         };
         if self.slots.len() <= at as usize {
             self.slots.resize(at as usize + 1, slot);
@@ -153,7 +154,8 @@ impl Hold {
         Admission::Held
     }
 
-    /// The newest copy of a SYN takes the place of the held one, which the driver has not got yet.
+    /// The newest copy of a SYN takes the place of the held one, which the driver has not got yet; the newest
+    /// acknowledgement of a connection too, but last in the order of arrival.
     fn renew(
         &mut self,
         now: Instant,
@@ -179,6 +181,9 @@ impl Hold {
         queue.bytes = bytes;
         queue.by_age.unlink(&mut self.slots, Order::Age, at);
         queue.by_age.push(&mut self.slots, Order::Age, at);
+        if arrival.twin.is_some_and(|twin| twin.is_newest_ack()) {
+            queue.move_to_end(&mut self.slots, at);
+        }
         count_holding(queue, counters);
     }
 

@@ -5,7 +5,8 @@
 //! this order of trial:
 //!
 //! 1. A repeated segment (same addresses, ports, sequence, acknowledgement, length, flags and window) is
-//!    held once: the first copy of a segment, the newest copy of a SYN, in the place of the first.
+//!    held once: the first copy of a segment, the newest copy of a SYN, in the place of the first. Of the
+//!    acknowledgements of a connection in custody the newest is held, in the place where it came.
 //! 2. Flooded frames: a ring of `Limits.flooded_ring`, the newest kept.
 //! 3. One flow: at most half of the guest's frames. Flows share a counter by chance (their hash), never by
 //!    a stranger's choice; flows that do share the limit.
@@ -17,7 +18,7 @@
 //!    dropped for another's.
 //! 6. Age: counted from the newest copy.
 //!
-//! `admit` has the limits but for age, `queue` the order of the frames.
+//! `admit` has the limits but for age, `queue` the order of the frames, `order` the one in which they go to the guest.
 //!
 //! Frames given to the driver ([`Queue::outstanding`]) are never dropped. Work per frame is constant,
 //! but for evictions, each of which an earlier arrival has paid for. Nothing here allocates after `new`.
@@ -25,6 +26,7 @@
 //! [`HoldLimits`]: crate::policy::traffic::HoldLimits
 
 mod admit;
+mod order;
 mod queue;
 #[cfg(test)]
 mod tests;
@@ -69,8 +71,8 @@ impl Arrival<'_> {
     }
 }
 
-/// Names a held frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Names a held frame as long as it is held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Key(u32);
 
 /// What is known of a held frame beside its bytes.
@@ -115,8 +117,31 @@ impl Hold {
     /// Copies a frame's bytes into `into`, of which as many are used as the frame is long.
     pub(super) fn read(&self, frame: HeldFrame, into: &mut [u8]) {
         if let Some(into) = into.get_mut(..frame.len) {
-            self.arena.read(frame.key.0, into);
+            self.arena.read(frame.key.0, 0, into);
         }
+    }
+
+    /// Copies what a frame has from its byte `skip` on, as much as `into` is long.
+    pub(super) fn read_part(&self, key: Key, skip: usize, into: &mut [u8]) {
+        self.arena.read(key.0, skip, into);
+    }
+
+    /// The frame that was admitted last.
+    pub(super) fn newest(&self, queue: &Queue) -> Option<HeldFrame> {
+        let at = queue.by_arrival.last()?;
+        Some(self.slots.get(at as usize)?.frame(at))
+    }
+
+    /// Gives a frame a mark, by which it is known again. Zero is none.
+    pub(super) fn mark(&mut self, key: Key, mark: u32) {
+        if let Some(slot) = self.slots.get_mut(key.0 as usize) {
+            slot.mark = mark;
+        }
+    }
+
+    /// The frame of `key`, if it still is the one that was given `mark`.
+    pub(super) fn marked(&self, key: Key, mark: u32) -> Option<HeldFrame> {
+        self.slots.get(key.0 as usize).filter(|slot| slot.mark == mark).map(|slot| slot.frame(key.0))
     }
 
     /// The oldest frame that the driver has not been given; it is outstanding from now on.
@@ -245,7 +270,9 @@ impl Hold {
     }
 
     fn remove_at(&mut self, at: u32, queue: &mut Queue, counters: &mut Counters) {
-        let Some(slot) = self.slots.get(at as usize).copied() else { return };
+        let Some(slot) = self.slots.get_mut(at as usize) else { return };
+        slot.mark = 0;
+        let slot = *slot;
         if queue.cursor == Some(at) {
             queue.cursor = slot.links.next(Order::Arrival);
         }
@@ -285,6 +312,8 @@ struct Slot {
     offload: Offload,
     flooded: bool,
     outstanding: bool,
+    /// See [`Hold::mark`].
+    mark: u32,
 }
 
 impl Linked for Slot {

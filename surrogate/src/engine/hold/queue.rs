@@ -53,6 +53,18 @@ impl Queue {
         }
     }
 
+    /// As if the frame at `at`, which is in it, had come last.
+    pub(super) fn move_to_end(&mut self, slots: &mut [Slot], at: u32) {
+        self.by_arrival.unlink(slots, Order::Arrival, at);
+        self.by_arrival.push(slots, Order::Arrival, at);
+    }
+
+    /// As if the frame at `at`, which is in it, had come just before the one at `before`.
+    pub(super) fn move_before(&mut self, slots: &mut [Slot], at: u32, before: u32) {
+        self.by_arrival.unlink(slots, Order::Arrival, at);
+        self.by_arrival.insert_before(slots, Order::Arrival, at, before);
+    }
+
     pub(super) fn unlink(&mut self, slots: &mut [Slot], at: u32, class: Class) {
         self.by_arrival.unlink(slots, Order::Arrival, at);
         self.by_age.unlink(slots, Order::Age, at);

@@ -11,43 +11,49 @@ use crate::guest::identity::Mac;
 
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct DomainXml {
-    pub(super) interfaces: Vec<Interface>,
-    pub(super) disks: Vec<Disk>,
+pub struct DomainXml {
+    /// In the order of the text.
+    pub interfaces: Vec<Interface>,
+    /// In the order of the text.
+    pub disks: Vec<Disk>,
 }
 
 /// One `<interface>`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Interface {
+pub struct Interface {
     /// "bridge", "network", "ethernet", "direct", ...
-    pub(super) kind: String,
-    pub(super) mac: Option<Mac>,
+    pub kind: String,
+    /// `<mac address=...>`, if it is one.
+    pub mac: Option<Mac>,
     /// `<source bridge=...>`: also filled in by libvirt for a running domain on a network.
-    pub(super) bridge: Option<String>,
-    pub(super) network: Option<String>,
+    pub bridge: Option<String>,
+    /// `<source network=...>`.
+    pub network: Option<String>,
     /// `<source dev=...>` of a macvtap.
-    pub(super) source_device: Option<String>,
+    pub source_device: Option<String>,
     /// `<target dev=...>`: the tap; libvirt names one when the domain starts.
-    pub(super) target: Option<String>,
+    pub target: Option<String>,
     /// `<filterref filter=...>`.
-    pub(super) filter: Option<String>,
+    pub filter: Option<String>,
     /// `<port isolated='yes'/>`.
-    pub(super) isolated: bool,
+    pub isolated: bool,
     /// `<virtualport type=...>`, as for Open vSwitch.
-    pub(super) virtual_port: Option<String>,
+    pub virtual_port: Option<String>,
 }
 
 /// One `<disk>` with a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Disk {
-    pub(super) target: String,
+pub struct Disk {
+    /// `<target dev=...>`: what commands call it.
+    pub target: String,
     /// `<mirror>`: a copy or an active commit runs.
-    pub(super) mirrored: bool,
+    pub mirrored: bool,
 }
 
 impl Interface {
     /// Why we cannot stand in for it, as far as the XML tells. One line.
-    pub(super) fn refusal(&self) -> Option<String> {
+    #[must_use]
+    pub fn refusal(&self) -> Option<String> {
         if let Some(filter) = &self.filter {
             return Some(format!(
                 "filtered by nwfilter \"{filter}\", which frames through us would not pass"
@@ -74,7 +80,7 @@ impl Interface {
 ///
 /// # Errors
 /// What is wrong with it, one line.
-pub(super) fn parse(xml: &str) -> Result<DomainXml, String> {
+pub fn parse(xml: &str) -> Result<DomainXml, String> {
     if xml.len() > LONGEST {
         return Err(format!("the domain's XML has {} bytes, more than {LONGEST}", xml.len()));
     }

@@ -7,7 +7,7 @@
 
 mod connection;
 mod domain;
-mod domain_xml;
+pub mod domain_xml;
 mod events;
 mod ffi;
 mod state;

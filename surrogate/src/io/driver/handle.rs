@@ -12,11 +12,13 @@ use tokio::sync::oneshot;
 
 use super::outbox::Outbox;
 use super::worker::Worker;
-use crate::engine::{Command, Counters, Engine, Limits, Mode, Notice};
+use crate::custody::{Tuple, Unrepresentable};
+use crate::engine::{Command, Counters, Engine, Knowledge, Limits, Mode, Notice};
 use crate::guest::identity::{Mac, NicId, PortId};
 use crate::io::deliver::Deliveries;
 use crate::io::mailbox;
 use crate::io::netlink::Exchange;
+use crate::io::observe::{self, Observer, Observers};
 use crate::io::port::bridge::{Bridge, PortMacs};
 use crate::io::port::{FramePort, TapPort, VethPort};
 use crate::io::sys;
@@ -100,6 +102,7 @@ fn start<P: FramePort + Send + 'static>(
         engine: Engine::new(limits, identity.service_mac, config.seed),
         rng: Rng::seeded(config.seed),
         deliveries: Deliveries::open().map_err(failed("open the delivery socket"))?,
+        observers: Observers::new().map_err(failed("wait for observers"))?,
         progress: Default::default(),
         commands: command_inbox,
         notices: Outbox::new(notices),
@@ -107,6 +110,7 @@ fn start<P: FramePort + Send + 'static>(
         nics: Vec::new(),
         numbers: Default::default(),
         ahead: 0,
+        told_the_time: None,
     };
     let thread = std::thread::Builder::new()
         .name(identity.name.clone())
@@ -249,8 +253,42 @@ pub enum DriverCommand {
         /// Whose.
         nic: NicId,
     },
+    /// Tell which connections of a NIC keep its guest awake: some of them, if there are many.
+    KeptAwake(NicId, oneshot::Sender<Vec<KeptAwake>>),
+    /// Tell what is known of a NIC.
+    Knowledge(NicId, oneshot::Sender<Option<Knowledge>>),
+    /// What this observer takes is the NIC's from now on, and told to the engine.
+    Observe {
+        /// Whose.
+        nic: NicId,
+        /// At the NIC's own port.
+        observer: Observer,
+    },
+    /// The NIC is observed no more: its observer comes back to be closed.
+    Unobserve {
+        /// Whose.
+        nic: NicId,
+    },
+    /// All TCP of the NIC is to be observed, or a sample; see [`Observers::closely`].
+    Closely {
+        /// Whose.
+        nic: NicId,
+        /// Whether all.
+        closely: bool,
+    },
     /// Tell the numbers.
     Snapshot(oneshot::Sender<Snapshot>),
+}
+
+/// A connection that could not be answered for if its guest slept now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeptAwake {
+    /// Of which NIC.
+    pub nic: NicId,
+    /// Its ends.
+    pub connection: Tuple,
+    /// Why not.
+    pub why: Unrepresentable,
 }
 
 /// A packet thread's numbers at one moment.
@@ -258,6 +296,8 @@ pub enum DriverCommand {
 pub struct Snapshot {
     /// Every NIC registered, its mode and counters.
     pub nics: Vec<(NicId, Mode, Counters)>,
+    /// Connections that keep guests awake, some of each NIC.
+    pub kept_awake: Vec<KeptAwake>,
     /// Frames that concerned no sleeper.
     pub foreign: u64,
     /// Frames read from the port.
@@ -268,6 +308,8 @@ pub struct Snapshot {
     pub transmit_failed: u64,
     /// Frames that the kernel discarded because we did not read them in time.
     pub kernel_drops: u64,
+    /// What awake guests were observed by.
+    pub observed: observe::Numbers,
 }
 
 /// From a packet thread to the control side.
@@ -275,6 +317,8 @@ pub struct Snapshot {
 pub enum DriverNotice {
     /// The engine's.
     Engine(Notice),
+    /// An observer that is of no use any more, to be closed where that may take its time.
+    Unobserved(Observer),
     /// The thread has ended: the port vanished or went down. The last notice.
     Failed {
         /// What happened.

@@ -12,16 +12,17 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::handle::{DriverCommand, DriverNotice, Snapshot};
+use super::handle::{DriverCommand, DriverNotice, KeptAwake, Snapshot};
 use super::outbox::Outbox;
 use super::progress::Progress;
 use crate::engine::{Command, Done, Engine, Output};
 use crate::guest::identity::{NicId, PortId};
 use crate::io::deliver::Deliveries;
+use crate::io::observe::{Observer, Observers};
 use crate::io::port::FramePort;
 use crate::io::{clock, mailbox, sys};
 use crate::rng::Rng;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// Everything the thread owns.
 pub(super) struct Worker<P> {
@@ -30,6 +31,7 @@ pub(super) struct Worker<P> {
     pub(super) engine: Engine,
     pub(super) rng: Rng,
     pub(super) deliveries: Deliveries,
+    pub(super) observers: Observers,
     pub(super) progress: Progress,
     pub(super) commands: mailbox::Receiver<DriverCommand>,
     pub(super) notices: Outbox,
@@ -39,6 +41,7 @@ pub(super) struct Worker<P> {
     pub(super) numbers: Numbers,
     /// Frames taken since what is due and commands had their turn.
     pub(super) ahead: usize,
+    pub(super) told_the_time: Option<Instant>,
 }
 
 /// What the thread itself counts.
@@ -57,14 +60,16 @@ impl<P: FramePort> Worker<P> {
     pub(super) fn run(&mut self) -> io::Result<()> {
         let mut more = false; // whether the last round left something to do
         while !self.stop.load(Ordering::Relaxed) {
-            if !more {
-                self.wait()?;
-            }
+            let look = more || self.wait()?;
             let now = clock::now();
+            self.tell_the_time(now);
             let left = self.take_frames(now)?;
+            // What a guest said before it was stopped is learned before we are told to speak for it.
+            let left = (look && self.take_observed(now)) || left;
             if !left || self.ahead >= FRAMES_BEFORE_THE_REST {
                 self.ahead = 0;
                 self.engine.handle_timeout(now, &mut self.rng);
+                self.observers.handle_timeout(now);
                 more = self.perform(now);
                 more |= self.take_commands(now);
             }
@@ -89,14 +94,25 @@ impl<P: FramePort> Worker<P> {
         }
     }
 
-    fn wait(&mut self) -> io::Result<()> {
-        let due = self.engine.poll_timeout().map(|at| at.since(clock::now()));
+    /// Tells the engine the time of day, often enough for a clock that is set.
+    fn tell_the_time(&mut self, now: Instant) {
+        if self.told_the_time.is_none_or(|told| now.since(told) >= TIME_OF_DAY) {
+            self.told_the_time = Some(now);
+            self.engine.handle_time_of_day(now, Duration::from_millis(clock::unix_ms()));
+        }
+    }
+
+    /// Waits until there is something to do. Whether there may be observed frames.
+    fn wait(&mut self) -> io::Result<bool> {
+        let due = self.engine.poll_timeout().into_iter().chain(self.observers.poll_timeout()).min();
+        let due = due.map(|at| at.since(clock::now()));
         let retry = self.notices.retry_after();
         let timeout = due.into_iter().chain(retry).min();
-        if self.port.wait(self.commands.as_fd(), timeout)? {
+        let ready = self.port.wait([self.commands.as_fd(), self.observers.as_fd()], timeout)?;
+        if ready.is_some_and(|[commands, _]| commands) {
             self.commands.acknowledge();
         }
-        Ok(())
+        Ok(ready.is_none_or(|[_, observed]| observed))
     }
 
     /// Takes at most a batch of frames; tells whether there may be more.
@@ -109,6 +125,16 @@ impl<P: FramePort> Worker<P> {
             self.perform(now);
         }
         Ok(true)
+    }
+
+    /// Takes at most a batch of observed frames; tells whether there may be more.
+    fn take_observed(&mut self, now: Instant) -> bool {
+        for _ in 0..OBSERVED_PER_ROUND {
+            let Some(observed) = self.observers.take(now) else { return false };
+            self.ahead += 1;
+            self.engine.handle_observed(now, observed.nic, observed.from_guest, observed.received);
+        }
+        true
     }
 
     /// Takes at most a batch of commands, and none while notices wait: it is commands that let the
@@ -138,11 +164,33 @@ impl<P: FramePort> Worker<P> {
             }
             DriverCommand::AttachPort { nic, ifindex, untag } => self.deliveries.attach(nic, ifindex, untag),
             DriverCommand::DetachPort { nic } => self.deliveries.detach(nic),
+            DriverCommand::KeptAwake(nic, reply) => {
+                let _ = reply.send(self.kept_awake(now, nic).collect());
+            }
+            DriverCommand::Knowledge(nic, reply) => {
+                // That nobody waits for it any more is no matter.
+                let _ = reply.send(self.engine.knowledge(now, nic));
+            }
+            DriverCommand::Observe { nic, observer } => {
+                let before = self.observers.attach(nic, observer);
+                self.close_elsewhere(before);
+            }
+            DriverCommand::Unobserve { nic } => {
+                let before = self.observers.detach(nic);
+                self.close_elsewhere(before);
+            }
+            DriverCommand::Closely { nic, closely } => self.observers.closely(now, nic, closely),
             DriverCommand::Snapshot(reply) => {
                 self.report_transmitted(now); // or frames queued in this round would be missing
-                // That nobody waits for it any more is no matter.
-                let _ = reply.send(self.snapshot());
+                let _ = reply.send(self.snapshot(now));
             }
+        }
+    }
+
+    /// Closing a packet socket waits for every processor: milliseconds that frames would pay for.
+    fn close_elsewhere(&mut self, observer: Option<Observer>) {
+        if let Some(observer) = observer {
+            self.notices.post(DriverNotice::Unobserved(observer));
         }
     }
 
@@ -180,23 +228,37 @@ impl<P: FramePort> Worker<P> {
         }
     }
 
-    fn snapshot(&mut self) -> Snapshot {
+    /// Some of the connections that keep the guest of a NIC awake.
+    fn kept_awake(&self, now: Instant, nic: NicId) -> impl Iterator<Item = KeptAwake> + '_ {
+        let all = self.engine.unrepresentable(now, nic);
+        all.take(TOLD_CONNECTIONS).map(move |(connection, why)| KeptAwake { nic, connection, why })
+    }
+
+    fn snapshot(&mut self, now: Instant) -> Snapshot {
         let engine = &self.engine;
         let of_nic = |&nic: &NicId| Some((nic, engine.mode(nic)?, engine.counters(nic)?.clone()));
         Snapshot {
             nics: self.nics.iter().filter_map(of_nic).collect(),
+            kept_awake: self.nics.iter().flat_map(|nic| self.kept_awake(now, *nic)).collect(),
             foreign: engine.foreign(),
             received: self.numbers.received,
             transmitted: self.numbers.transmitted,
             transmit_failed: self.numbers.transmit_failed,
             kernel_drops: self.port.dropped(),
+            observed: self.observers.numbers(),
         }
     }
 }
 
 /// Frames taken at once, then ours are sent: some tens of microseconds.
 const FRAMES_PER_ROUND: usize = 64;
+/// How long the time of day may have been told ago.
+const TIME_OF_DAY: Duration = Duration::from_secs(10);
 /// Frames that come before what is due and before commands: as many as a port can have kept for us.
 const FRAMES_BEFORE_THE_REST: usize = 8192;
+/// Observed frames taken at once; each has cost a system call.
+const OBSERVED_PER_ROUND: usize = 32;
+/// Connections of one NIC that are told at once: who has more has a reason in these.
+const TOLD_CONNECTIONS: usize = 8;
 /// Commands between two batches of frames.
 const COMMANDS_PER_ROUND: usize = 64;

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError};
 use serde::{Serialize, de::DeserializeOwned};
 
-pub use self::records::{Change, ChangeKind, FloodFlags, GuestRecord, Kind, PortId, change_key};
+pub use self::records::{Change, ChangeKind, FloodFlags, GuestRecord, Kind, Known, PortId, change_key};
 
 /// The open journal of one daemon.
 pub struct Journal {
@@ -38,6 +38,8 @@ pub struct Journal {
 struct Memory {
     guests: BTreeMap<String, GuestRecord>,
     changes: BTreeMap<String, Change>,
+    /// By a name of the NIC that its owner gives it.
+    known: BTreeMap<String, Known>,
     /// What is in the maps and not yet on the disk.
     noted: Vec<Write>,
 }
@@ -47,6 +49,7 @@ struct Memory {
 enum Write {
     Guest(String, Option<GuestRecord>),
     Change(String, Option<Change>),
+    Known(String, Option<Box<Known>>),
 }
 
 /// Why the journal cannot be opened or written.
@@ -106,6 +109,7 @@ impl Journal {
         let memory = Memory {
             guests: load(&path, &database, GUESTS)?,
             changes: load(&path, &database, CHANGES)?,
+            known: load(&path, &database, KNOWN)?,
             noted: Vec::new(),
         };
         Ok(Self { path, database: Mutex::new(database), memory: Mutex::new(memory) })
@@ -206,6 +210,19 @@ impl Journal {
         self.memory().changes.values().cloned().collect()
     }
 
+    /// Notes what is known of a NIC; `None`: nothing that will be needed.
+    pub fn note_known(&self, nic: &str, known: Option<Known>) {
+        if known.is_some() || self.known(nic).is_some() {
+            self.note(Write::Known(nic.to_owned(), known.map(Box::new)));
+        }
+    }
+
+    /// What was known of a NIC.
+    #[must_use]
+    pub fn known(&self, nic: &str) -> Option<Known> {
+        self.memory().known.get(nic).cloned()
+    }
+
     /// Writes what was noted; it is on the disk when this returns.
     ///
     /// # Errors
@@ -267,7 +284,8 @@ impl Write {
     fn is_of_the_value_of(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Guest(one, _), Self::Guest(another, _))
-            | (Self::Change(one, _), Self::Change(another, _)) => one == another,
+            | (Self::Change(one, _), Self::Change(another, _))
+            | (Self::Known(one, _), Self::Known(another, _)) => one == another,
             _ => false,
         }
     }
@@ -280,6 +298,8 @@ impl Memory {
             Write::Guest(name, None) => drop(self.guests.remove(name)),
             Write::Change(key, Some(change)) => drop(self.changes.insert(key.clone(), change.clone())),
             Write::Change(key, None) => drop(self.changes.remove(key)),
+            Write::Known(nic, Some(known)) => drop(self.known.insert(nic.clone(), Known::clone(known))),
+            Write::Known(nic, None) => drop(self.known.remove(nic)),
         }
     }
 }
@@ -308,10 +328,12 @@ fn commit_all<'a>(
     {
         let mut guests = transaction.open_table(GUESTS)?;
         let mut changes = transaction.open_table(CHANGES)?;
+        let mut known = transaction.open_table(KNOWN)?;
         for write in writes {
             match write {
                 Write::Guest(name, guest) => set(&mut guests, name, guest.as_ref())?,
                 Write::Change(key, change) => set(&mut changes, key, change.as_ref())?,
+                Write::Known(nic, value) => set(&mut known, nic, value.as_deref())?,
             }
         }
     }
@@ -375,6 +397,7 @@ type Table = TableDefinition<'static, &'static str, &'static [u8]>;
 
 const GUESTS: Table = TableDefinition::new("guests");
 const CHANGES: Table = TableDefinition::new("changes");
+const KNOWN: Table = TableDefinition::new("known");
 const META: Table = TableDefinition::new("meta");
 const VERSION_KEY: &str = "version";
 const VERSION: u32 = 1;

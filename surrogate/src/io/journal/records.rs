@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use surrogate_wire::Mac;
 
+use crate::engine::Knowledge;
 use crate::guest::lifecycle::Intent;
 use crate::hypervisor::Depth;
 use crate::io::netlink::{FdbKind, GroupEntry};
@@ -24,6 +25,17 @@ pub struct GuestRecord {
     pub intent: Intent,
     /// Since when, in milliseconds since 1970.
     pub since_unix_ms: u64,
+}
+
+/// What was known of a guest's NIC when it fell asleep, or lately.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// The guest.
+    pub guest: String,
+    /// When it was taken, in milliseconds since 1970.
+    pub at_unix_ms: u64,
+    /// What.
+    pub knowledge: Knowledge,
 }
 
 /// Something of ours on a bridge, for one guest.

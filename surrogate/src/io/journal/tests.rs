@@ -3,6 +3,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use surrogate_wire::Mac;
 
 use super::*;
+use crate::engine::Knowledge;
 use crate::guest::lifecycle::Intent;
 use crate::hypervisor::Depth;
 use crate::io::netlink::GroupEntry;
@@ -139,4 +140,17 @@ fn a_state_directory_that_cannot_be_made_is_named() {
     std::fs::write(&file, b"").unwrap();
     let error = Journal::open(&file).unwrap_err();
     assert!(matches!(error, JournalError::Open { .. }), "{error}");
+}
+
+#[test]
+fn what_is_known_of_a_nic_outlives_the_daemon_until_it_is_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let known = Known { guest: "web1".to_owned(), at_unix_ms: 7, knowledge: Knowledge::default() };
+    Journal::open(folder.path()).unwrap().note_known("br0/web1", Some(known.clone()));
+    let journal = Journal::open(folder.path()).unwrap();
+    assert_eq!(journal.known("br0/web1"), Some(known));
+    journal.note_known("br0/web1", None);
+    journal.note_known("br0/web2", None);
+    drop(journal);
+    assert_eq!(Journal::open(folder.path()).unwrap().known("br0/web1"), None);
 }

@@ -94,7 +94,7 @@ impl Exchange {
         let mut message = entry(mac, vlan);
         message.attributes.push(NeighbourAttribute::Controller(bridge));
         match self.route(&RouteNetlinkMessage::GetNeighbour(message), 0) {
-            Ok(replies) => Ok(replies.iter().find_map(read)),
+            Ok(replies) => Ok(replies.iter().find_map(FdbEntry::read)),
             Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::ENODEV)) => Ok(None),
             Err(error) => Err(error),
         }
@@ -154,23 +154,29 @@ fn entry(mac: Mac, vlan: Option<u16>) -> NeighbourMessage {
     message
 }
 
-fn read(message: &RouteNetlinkMessage) -> Option<FdbEntry> {
-    let RouteNetlinkMessage::NewNeighbour(message) = message else { return None };
-    let (mut mac, mut vlan) = (None, None);
-    for attribute in &message.attributes {
-        match attribute {
-            NeighbourAttribute::LinkLayerAddress(bytes) => mac = bytes.as_slice().try_into().ok().map(Mac),
-            NeighbourAttribute::Vlan(vid) => vlan = Some(*vid),
-            _ => {}
+impl FdbEntry {
+    /// The entry that an answer tells of; `None` for anything but `RTM_NEWNEIGH` with a MAC.
+    #[must_use]
+    pub fn read(message: &RouteNetlinkMessage) -> Option<Self> {
+        let RouteNetlinkMessage::NewNeighbour(message) = message else { return None };
+        let (mut mac, mut vlan) = (None, None);
+        for attribute in &message.attributes {
+            match attribute {
+                NeighbourAttribute::LinkLayerAddress(bytes) => {
+                    mac = bytes.as_slice().try_into().ok().map(Mac);
+                }
+                NeighbourAttribute::Vlan(vid) => vlan = Some(*vid),
+                _ => {}
+            }
         }
+        let kind = match message.header.state {
+            NeighbourState::Permanent => FdbKind::Local,
+            NeighbourState::Noarp if message.header.flags.contains(NeighbourFlags::Sticky) => {
+                FdbKind::StaticSticky
+            }
+            NeighbourState::Noarp => FdbKind::Static,
+            _ => FdbKind::Dynamic,
+        };
+        Some(Self { mac: mac?, vlan, ifindex: message.header.ifindex, kind })
     }
-    let kind = match message.header.state {
-        NeighbourState::Permanent => FdbKind::Local,
-        NeighbourState::Noarp if message.header.flags.contains(NeighbourFlags::Sticky) => {
-            FdbKind::StaticSticky
-        }
-        NeighbourState::Noarp => FdbKind::Static,
-        _ => FdbKind::Dynamic,
-    };
-    Some(FdbEntry { mac: mac?, vlan, ifindex: message.header.ifindex, kind })
 }

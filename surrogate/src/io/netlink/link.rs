@@ -157,7 +157,7 @@ impl Exchange {
     /// All of [`RequestError`].
     pub fn links(&mut self) -> Result<Vec<Link>, RequestError> {
         let replies = self.route(&RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP)?;
-        Ok(replies.into_iter().filter_map(new_link).collect())
+        Ok(replies.into_iter().filter_map(Link::read).collect())
     }
 
     /// The ports of the bridge (or whatever master) with this number.
@@ -168,7 +168,7 @@ impl Exchange {
         let mut message = LinkMessage::default();
         message.attributes.push(LinkAttribute::Controller(bridge));
         let replies = self.route(&RouteNetlinkMessage::GetLink(message), NLM_F_DUMP)?;
-        Ok(replies.into_iter().filter_map(new_link).filter(|link| link.master == Some(bridge)).collect())
+        Ok(replies.into_iter().filter_map(Link::read).filter(|link| link.master == Some(bridge)).collect())
     }
 
     /// Changes settings of a bridge port.
@@ -215,28 +215,16 @@ impl Exchange {
         message.header.interface_family = AddressFamily::Bridge;
         message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::Brvlan]));
         let replies = self.route(&RouteNetlinkMessage::GetLink(message), NLM_F_DUMP)?;
-        let of_port = replies.into_iter().find_map(|reply| match reply {
-            RouteNetlinkMessage::NewLink(link) if link.header.index == ifindex => Some(link.attributes),
-            _ => None,
+        let of_port = replies.iter().find(|reply| match reply {
+            RouteNetlinkMessage::NewLink(link) => link.header.index == ifindex,
+            _ => false,
         });
-        let facts = of_port.into_iter().flatten().filter_map(|attribute| match attribute {
-            LinkAttribute::AfSpecBridge(facts) => Some(facts),
-            _ => None,
-        });
-        let vlan = |fact| match fact {
-            AfSpecBridge::VlanInfo(info) => Some(PortVlan {
-                vlan: info.vid,
-                pvid: info.flags.contains(BridgeVlanInfoFlags::Pvid),
-                untagged: info.flags.contains(BridgeVlanInfoFlags::Untagged),
-            }),
-            _ => None,
-        };
-        Ok(facts.flatten().filter_map(vlan).collect())
+        Ok(of_port.into_iter().flat_map(PortVlan::all_of).collect())
     }
 
     fn one_link(&mut self, message: LinkMessage) -> Result<Option<Link>, RequestError> {
         match self.route(&RouteNetlinkMessage::GetLink(message), 0) {
-            Ok(replies) => Ok(replies.into_iter().find_map(new_link)),
+            Ok(replies) => Ok(replies.into_iter().find_map(Link::read)),
             Err(error) if error.errno() == Some(libc::ENODEV) => Ok(None),
             Err(error) => Err(error),
         }
@@ -370,10 +358,35 @@ impl PortChange {
     }
 }
 
-/// The link that an answer or notice tells of; `None` for anything but `RTM_NEWLINK`.
-pub(super) fn new_link(message: RouteNetlinkMessage) -> Option<Link> {
-    let RouteNetlinkMessage::NewLink(message) = message else { return None };
-    Some(read(message))
+impl PortVlan {
+    /// All of the port that an answer tells of; none in anything but `RTM_NEWLINK`.
+    pub fn all_of(message: &RouteNetlinkMessage) -> impl Iterator<Item = Self> {
+        let attributes: &[LinkAttribute] = match message {
+            RouteNetlinkMessage::NewLink(link) => &link.attributes,
+            _ => &[],
+        };
+        let facts = attributes.iter().filter_map(|attribute| match attribute {
+            LinkAttribute::AfSpecBridge(facts) => Some(facts),
+            _ => None,
+        });
+        facts.flatten().filter_map(|fact| match fact {
+            AfSpecBridge::VlanInfo(info) => Some(Self {
+                vlan: info.vid,
+                pvid: info.flags.contains(BridgeVlanInfoFlags::Pvid),
+                untagged: info.flags.contains(BridgeVlanInfoFlags::Untagged),
+            }),
+            _ => None,
+        })
+    }
+}
+
+impl Link {
+    /// The link that an answer or notice tells of; `None` for anything but `RTM_NEWLINK`.
+    #[must_use]
+    pub fn read(message: RouteNetlinkMessage) -> Option<Self> {
+        let RouteNetlinkMessage::NewLink(message) = message else { return None };
+        Some(read(message))
+    }
 }
 
 fn read(message: LinkMessage) -> Link {

@@ -11,7 +11,7 @@ use netlink_packet_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Exchange, Netlink, NetlinkError, RequestError};
+use super::{Exchange, Netlink, NetlinkError, Reply, RequestError};
 
 /// Membership of one bridge port in one group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +57,20 @@ impl GroupEntry {
         }
     }
 
+    /// All of the bridge with number `bridge` that a message of the kernel tells of.
+    pub fn all_in(reply: &Reply, bridge: u32) -> impl Iterator<Item = Self> {
+        // In a dump the kernel marks its answers as questions.
+        let tells = matches!(reply.kind, RTM_NEWMDB | RTM_GETMDB);
+        let payload = if tells { reply.payload.split_at_checked(PORT_HEADER_BYTES) } else { None };
+        payload
+            .into_iter()
+            .filter(move |(header, _)| header.get(4..8) == Some(&bridge.to_ne_bytes()))
+            .flat_map(|(_, attributes)| inside(attributes, MDBA_MDB))
+            .flat_map(|mdb| inside(mdb, MDBA_MDB_ENTRY))
+            .flat_map(|entry| inside(entry, MDBA_MDB_ENTRY_INFO))
+            .filter_map(read)
+    }
+
     /// Whether both are for the same port, group, source and VLAN: a bridge has only one of them.
     #[must_use]
     pub fn same_membership(&self, other: &Self) -> bool {
@@ -89,17 +103,7 @@ impl Exchange {
     /// All of [`RequestError`].
     pub fn groups(&mut self, bridge: u32) -> Result<Vec<GroupEntry>, RequestError> {
         let replies = self.request(RTM_GETMDB, NLM_F_DUMP, &port_header(0))?;
-        Ok(replies
-            .iter()
-            // In a dump the kernel marks its answers as questions.
-            .filter(|reply| matches!(reply.kind, RTM_NEWMDB | RTM_GETMDB))
-            .filter_map(|reply| reply.payload.split_at_checked(PORT_HEADER_BYTES))
-            .filter(|(header, _)| header.get(4..8) == Some(&bridge.to_ne_bytes()))
-            .flat_map(|(_, attributes)| inside(attributes, MDBA_MDB))
-            .flat_map(|mdb| inside(mdb, MDBA_MDB_ENTRY))
-            .flat_map(|entry| inside(entry, MDBA_MDB_ENTRY_INFO))
-            .filter_map(read)
-            .collect())
+        Ok(replies.iter().flat_map(|reply| GroupEntry::all_in(reply, bridge)).collect())
     }
 
     /// Adds an entry; `false`, and nothing changed, if the port is in the group already.

@@ -16,9 +16,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub use fdb::{FdbEntry, FdbKind};
 pub use link::{BridgeFacts, Link, LinkKind, PortChange, PortFlags, PortVlan};
 pub use mdb::{GroupEntry, Lifetime};
-pub use request::{Exchange, RequestError};
+pub use request::{Exchange, Messages, Reply, RequestError, acknowledged};
 use tokio::runtime::{Handle, RuntimeFlavor};
-pub use watch::{LinkEvent, watch};
+pub use watch::{LinkEvent, concerned, watch};
 
 /// A connection to the kernel's routing tables. Clones share it.
 #[derive(Clone, Debug)]

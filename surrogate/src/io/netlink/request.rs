@@ -165,8 +165,9 @@ impl Reply {
     }
 }
 
-/// The messages of one datagram; ends after the first that is cut short.
-pub(super) struct Messages<'a>(pub(super) &'a [u8]);
+/// The messages of one datagram, each with its header; ends after the first that is cut short.
+#[derive(Clone, Debug)]
+pub struct Messages<'a>(pub &'a [u8]);
 
 impl<'a> Iterator for Messages<'a> {
     type Item = Result<(NetlinkHeader, &'a [u8]), RequestError>;
@@ -194,7 +195,10 @@ impl<'a> Iterator for Messages<'a> {
 }
 
 /// Reads the final message: an error number (0: done) and, if the kernel has more to say, its words.
-fn acknowledged(header: &NetlinkHeader, payload: &[u8]) -> Result<(), RequestError> {
+///
+/// # Errors
+/// What the kernel refused; [`RequestError::Unreadable`] for an error without a number.
+pub fn acknowledged(header: &NetlinkHeader, payload: &[u8]) -> Result<(), RequestError> {
     let Some((code, rest)) = payload.split_first_chunk() else {
         return if header.message_type == NLMSG_DONE {
             Ok(())

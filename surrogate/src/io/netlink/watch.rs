@@ -128,7 +128,8 @@ impl Watcher {
 }
 
 /// The numbers of the links that the notices in `datagram` are about, each once.
-fn concerned(datagram: &[u8]) -> Vec<u32> {
+#[must_use]
+pub fn concerned(datagram: &[u8]) -> Vec<u32> {
     let mut links: Vec<u32> = Messages(datagram)
         .map_while(Result::ok)
         .filter_map(|(header, payload)| {

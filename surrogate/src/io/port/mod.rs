@@ -23,13 +23,17 @@ pub use veth::VethPort;
 
 /// Where a packet thread gets frames from and puts its own.
 pub trait FramePort {
-    /// Waits until a frame can be received, `wake` is readable, or `timeout` has passed (`None`: for
-    /// ever). May return early. Whether `wake` was seen to be readable; where nothing had to be waited for,
-    /// nobody looked.
+    /// Waits until a frame can be received, one of `others` is readable, or `timeout` has passed (`None`: for
+    /// ever). May return early. Which of `others` were seen to be readable; `None` where nothing had to be
+    /// waited for, so that nobody looked.
     ///
     /// # Errors
     /// The port is gone or down.
-    fn wait(&mut self, wake: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<bool>;
+    fn wait(
+        &mut self,
+        others: [BorrowedFd<'_>; 2],
+        timeout: Option<Duration>,
+    ) -> io::Result<Option<[bool; 2]>>;
 
     /// The next frame, `None` if there is none now. Its bytes are valid until the next call.
     ///

@@ -13,7 +13,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use surrogate_wire::{Offload, Received, VlanTag};
+use surrogate_wire::Received;
 
 use super::longest_frame;
 use crate::io::sys;
@@ -103,17 +103,7 @@ impl RxRing {
         // is ours (the caller saw TP_STATUS_USER) and stays so while `self` is borrowed: giving it
         // back needs `&mut self`.
         let bytes = unsafe { std::slice::from_raw_parts(self.slot(slot).add(start).as_ptr(), length) };
-        let tpid_told = status & libc::TP_STATUS_VLAN_TPID_VALID != 0;
-        let tpid = if tpid_told { header.tp_vlan_tpid } else { ETHERTYPE_VLAN };
-        let tag = VlanTag { tpid, tci: header.tp_vlan_tci };
-        let vlan = (status & libc::TP_STATUS_VLAN_VALID != 0).then_some(tag);
-        let offload = if status & libc::TP_STATUS_CSUMNOTREADY != 0 {
-            Offload::Partial
-        } else if status & libc::TP_STATUS_CSUM_VALID != 0 {
-            Offload::Verified
-        } else {
-            Offload::None
-        };
+        let (vlan, offload) = sys::beside_frame(status, header.tp_vlan_tci, header.tp_vlan_tpid);
         Received { bytes, vlan, offload }
     }
 
@@ -166,8 +156,6 @@ impl Drop for Mapping {
     }
 }
 
-/// The tag's protocol where the kernel does not name it.
-const ETHERTYPE_VLAN: u16 = 0x8100;
 /// What precedes a frame in its slot: the header, the sender's address, alignment.
 const SLOT_OVERHEAD: usize = 128;
 /// What a ring takes of memory, if its frames are not too long for that.

@@ -57,12 +57,16 @@ impl TapPort {
 }
 
 impl FramePort for TapPort {
-    fn wait(&mut self, wake: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<bool> {
-        let [port, wake] = sys::wait_readable([self.file.as_fd(), wake], timeout)?;
+    fn wait(
+        &mut self,
+        [one, two]: [BorrowedFd<'_>; 2],
+        timeout: Option<Duration>,
+    ) -> io::Result<Option<[bool; 2]>> {
+        let [port, one, two] = sys::wait_readable([self.file.as_fd(), one, two], timeout)?;
         if port.failed && !port.readable {
             return Err(io::Error::from_raw_os_error(libc::EBADFD));
         }
-        Ok(wake.readable)
+        Ok(Some([one.readable, two.readable]))
     }
 
     fn receive(&mut self) -> io::Result<Option<Received<'_>>> {

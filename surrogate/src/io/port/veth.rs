@@ -91,23 +91,27 @@ impl VethPort {
 }
 
 impl FramePort for VethPort {
-    fn wait(&mut self, wake: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<bool> {
+    fn wait(
+        &mut self,
+        [one, two]: [BorrowedFd<'_>; 2],
+        timeout: Option<Duration>,
+    ) -> io::Result<Option<[bool; 2]>> {
         self.ring.release(); // or the kernel would call the ring readable for ever
         if self.ring.is_ready() {
-            return Ok(false);
+            return Ok(None);
         }
         let Self { ring, watch, socket, .. } = self;
         let slept = watch.wait(
             clock::now,
             timeout,
             || ring.is_ready(),
-            || sys::wait_readable([socket.as_fd(), wake], timeout),
+            || sys::wait_readable([socket.as_fd(), one, two], timeout),
         );
-        let Some(slept) = slept else { return Ok(false) };
-        let [port, wake] = slept?;
+        let Some(slept) = slept else { return Ok(None) };
+        let [port, one, two] = slept?;
         match port.failed.then(|| self.socket.take_error()) {
             Some(Ok(Some(error)) | Err(error)) => Err(error),
-            _ => Ok(wake.readable),
+            _ => Ok(Some([one.readable, two.readable])),
         }
     }
 

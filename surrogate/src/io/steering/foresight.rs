@@ -116,8 +116,15 @@ impl Steering {
         }
         let flags = self.recorded_flags(&port).unwrap_or_else(|| FloodFlags::of(&link));
         let groups: BTreeSet<IpAddr> = entries.iter().map(|entry| entry.group).collect();
+        // What was recorded may have been done: it stays, to be undone.
+        let recorded = match self.recorded(place, Kind::GroupsKept) {
+            Some(ChangeKind::GroupsKept { groups, .. }) => groups,
+            _ => Vec::new(),
+        };
         let kept: Vec<IpAddr> = groups
             .iter()
+            .chain(&place.groups)
+            .chain(&recorded)
             .copied()
             .chain(place.addresses.iter().filter_map(|address| solicited_node_group(*address)))
             .filter(|group| mdb::is_snooped(*group))

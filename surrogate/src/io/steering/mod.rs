@@ -59,6 +59,8 @@ pub struct Place {
     pub surrogate_port: u32,
     /// The NIC's addresses.
     pub addresses: Vec<IpAddr>,
+    /// Groups that it is in, whether the bridge knows of them or not.
+    pub groups: Vec<IpAddr>,
 }
 
 /// Why a change was not made.
@@ -107,7 +109,8 @@ impl Steering {
     }
 
     /// Keeps flooded frames and group traffic from the guest's port and has the groups come to ours: those
-    /// the port had joined, which are returned, and the solicited-node groups of the guest's addresses.
+    /// the port had joined, which are returned, those of `place`, and the solicited-node groups of the guest's
+    /// addresses.
     ///
     /// # Errors
     /// All kinds.

@@ -4,6 +4,7 @@
 #![expect(unsafe_code, reason = "system calls; each block says why it holds")]
 
 mod packet;
+mod poll;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -13,8 +14,10 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 pub use packet::{
-    BATCH, bind_packet, ethtool_set, packet_drops, request_rx_ring, send_batch, send_to, set_option, tap_open,
+    BATCH, Taken, beside_frame, bind_packet, ethtool_set, force_receive_buffer, packet_drops, receive,
+    request_rx_ring, send_batch, send_to, set_option, tap_open,
 };
+pub use poll::Poll;
 
 /// An eventfd: a counter that polls readable while it is not zero. Non-blocking, closed on exec.
 ///

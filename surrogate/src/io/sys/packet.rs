@@ -4,6 +4,9 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
+use surrogate_wire::vlan::TPID_8021Q;
+use surrogate_wire::{Offload, VlanTag};
+
 use super::checked;
 
 /// The most frames [`send_batch`] takes at once.
@@ -44,6 +47,88 @@ pub fn packet_drops(socket: BorrowedFd<'_>) -> io::Result<u32> {
     let mut stats = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
     get(socket, libc::PACKET_STATISTICS, &mut stats)?;
     Ok(stats.tp_drops)
+}
+
+/// A frame that [`receive`] took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Bytes of it in the buffer.
+    pub bytes: usize,
+    /// Bytes it had before the socket's filter cut it.
+    pub length: usize,
+    /// The interface sent it, rather than received it.
+    pub outgoing: bool,
+    /// The outermost tag, where the kernel took it out of the bytes.
+    pub vlan: Option<VlanTag>,
+    /// State of the transport checksum.
+    pub offload: Offload,
+}
+
+/// The next frame of a packet socket with `PACKET_AUXDATA`, if there is one; never blocks.
+///
+/// # Errors
+/// `ENETDOWN`, once each time the interface went down; `EINTR`.
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<Taken>> {
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let mut from = link_address(0, 0)?;
+    let mut beside = [0u64; 16]; // words, so that it is aligned
+    let mut message = libc::msghdr {
+        msg_name: (&raw mut from).cast(),
+        msg_namelen: LINK_ADDRESS_BYTES,
+        msg_iov: &raw mut part,
+        msg_iovlen: 1,
+        msg_control: beside.as_mut_ptr().cast(),
+        msg_controllen: size_of_val(&beside),
+        ..EMPTY_MESSAGE.msg_hdr
+    };
+    // SAFETY: every pointer in `message` is to a local or to `buffer`, of the size given beside it; the kernel
+    // writes no more than that, and integers only.
+    let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) };
+    let Ok(bytes) = usize::try_from(received) else {
+        let error = io::Error::last_os_error();
+        return if error.kind() == io::ErrorKind::WouldBlock { Ok(None) } else { Err(error) };
+    };
+    let outgoing = from.sll_pkttype == libc::PACKET_OUTGOING;
+    let mut taken = Taken { bytes, length: bytes, outgoing, vlan: None, offload: Offload::None };
+    // SAFETY: the macros walk `beside`, whose filled length the kernel put into `message`; the data is read
+    // unaligned, and only for the option whose structure it is: integers.
+    unsafe {
+        let mut header = libc::CMSG_FIRSTHDR(&raw const message);
+        while !header.is_null() {
+            if ((*header).cmsg_level, (*header).cmsg_type) == (libc::SOL_PACKET, libc::PACKET_AUXDATA) {
+                let data = libc::CMSG_DATA(header).cast::<libc::tpacket_auxdata>().read_unaligned();
+                taken.length = data.tp_len as usize;
+                (taken.vlan, taken.offload) =
+                    beside_frame(data.tp_status, data.tp_vlan_tci, data.tp_vlan_tpid);
+            }
+            header = libc::CMSG_NXTHDR(&raw const message, header);
+        }
+    }
+    Ok(Some(taken))
+}
+
+/// What a packet socket says beside a frame, with its status word.
+#[must_use]
+pub const fn beside_frame(status: u32, tci: u16, tpid: u16) -> (Option<VlanTag>, Offload) {
+    let told = status & libc::TP_STATUS_VLAN_TPID_VALID != 0;
+    let tag = VlanTag { tpid: if told { tpid } else { TPID_8021Q }, tci };
+    let vlan = if status & libc::TP_STATUS_VLAN_VALID != 0 { Some(tag) } else { None };
+    let offload = if status & libc::TP_STATUS_CSUMNOTREADY != 0 {
+        Offload::Partial
+    } else if status & libc::TP_STATUS_CSUM_VALID != 0 {
+        Offload::Verified
+    } else {
+        Offload::None
+    };
+    (vlan, offload)
+}
+
+/// Lets `socket` keep so many bytes until they are received, whatever the system's limit.
+///
+/// # Errors
+/// `EPERM` without `CAP_NET_ADMIN`.
+pub fn force_receive_buffer(socket: BorrowedFd<'_>, bytes: libc::c_int) -> io::Result<()> {
+    set_at(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &bytes)
 }
 
 /// Sends the first [`BATCH`] of `frames`, in order, with one system call; never blocks.
@@ -123,12 +208,16 @@ pub fn ethtool_set(socket: BorrowedFd<'_>, name: &str, command: u32, on: bool) -
 }
 
 fn set<T>(socket: BorrowedFd<'_>, option: libc::c_int, value: &T) -> io::Result<()> {
+    set_at(socket, libc::SOL_PACKET, option, value)
+}
+
+fn set_at<T>(socket: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int, value: &T) -> io::Result<()> {
     // SAFETY: the kernel reads `size_of::<T>()` bytes, all of `value`, which outlives the call;
     // `socket` is borrowed, so its descriptor stays open.
     let rc = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
-            libc::SOL_PACKET,
+            level,
             option,
             ptr::from_ref(value).cast(),
             size_of::<T>() as libc::socklen_t,

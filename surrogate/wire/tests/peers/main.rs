@@ -9,6 +9,7 @@
 
 mod build;
 mod emission;
+mod groups;
 mod noise;
 mod pnet_view;
 mod reading;
@@ -72,8 +73,10 @@ fn compare(frame: &[u8], theirs: Opinion) -> Result<(), TestCaseError> {
         (_, Opinion::None) => {}
         (Ok(ours), Opinion::Reads(theirs)) => prop_assert_eq!(ours, theirs),
         (Err(why), Opinion::Reads(theirs)) => prop_assert!(
-            matches!(why, Malformed::Header | Malformed::Source | Malformed::SourceRoute)
-                || (why == Malformed::Length && is_unread(&theirs)),
+            matches!(
+                why,
+                Malformed::Header | Malformed::Source | Malformed::SourceRoute | Malformed::UnknownOption
+            ) || (why == Malformed::Length && is_unread(&theirs)),
             "refused for {:?}, the peer reads {:?}",
             why,
             theirs

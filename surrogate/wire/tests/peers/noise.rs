@@ -1,7 +1,7 @@
 //! Plain noise behind a believable beginning: nothing panics, and no view reaches beyond the frame.
 
 use proptest::prelude::*;
-use surrogate_wire::{FlowKey, Frame, Offload, Packet, Received, Transport, VlanTag};
+use surrogate_wire::{FlowKey, Frame, Offload, Packet, Received, Transport, VlanTag, igmp, mld, router};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(20_000))]
@@ -53,6 +53,15 @@ fn look(received: &Received<'_>) -> Result<(), TestCaseError> {
         _ => 0,
     };
     prop_assert!(inner <= payload.len());
+    match &packet {
+        Packet::Ipv4(ip, _) => _ = igmp::parse(ip),
+        Packet::Ipv6(ip, Transport::Icmpv6(icmp)) => {
+            _ = mld::parse(ip, icmp);
+            let told = router::prefixes(ip, icmp).map_or(0, Iterator::count);
+            prop_assert!(told * 32 <= payload.len());
+        }
+        _ => {}
+    }
     prop_assert!(FlowKey::of(&frame, &packet).is_some());
     Ok(())
 }

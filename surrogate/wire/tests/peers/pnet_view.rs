@@ -140,7 +140,7 @@ fn upper(protocol: IpNextHeaderProtocol, src: IpAddr, dst: IpAddr, bytes: &[u8])
                 return None;
             }
             Some(match (icmp.get_icmp_type().0, icmp.get_icmp_code().0) {
-                (8, 0) => Upper::Echo {
+                (8, _) => Upper::Echo {
                     identifier: icmp.get_identifier(),
                     sequence: icmp.get_sequence_number(),
                     data: bytes[8..].to_vec(),
@@ -165,7 +165,7 @@ fn icmpv6(src: IpAddr, dst: IpAddr, bytes: &[u8]) -> Option<Upper> {
     }
     let mac = |data: &[u8]| data.first_chunk().map(|mac| Mac(*mac));
     Some(match (icmp.get_icmpv6_type().0, icmp.get_icmpv6_code().0) {
-        (128, 0) => Upper::Echo {
+        (128, _) => Upper::Echo {
             identifier: u16::from_be_bytes(*bytes.get(4..)?.first_chunk()?),
             sequence: u16::from_be_bytes(*bytes.get(6..)?.first_chunk()?),
             data: bytes[8..].to_vec(),

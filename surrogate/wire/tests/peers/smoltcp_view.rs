@@ -110,7 +110,7 @@ fn icmpv4(bytes: &[u8]) -> Read<Upper> {
         return Err(smoltcp::wire::Error);
     }
     Ok(Some(match (icmp.msg_type(), icmp.msg_code()) {
-        (Icmpv4Message::EchoRequest, 0) => Upper::Echo {
+        (Icmpv4Message::EchoRequest, _) => Upper::Echo {
             identifier: icmp.echo_ident(),
             sequence: icmp.echo_seq_no(),
             data: icmp.data().to_vec(),
@@ -143,7 +143,7 @@ fn icmpv6(src: std::net::Ipv6Addr, dst: std::net::Ipv6Addr, bytes: &[u8]) -> Rea
         None
     };
     Ok(Some(match (icmp.msg_type(), icmp.msg_code()) {
-        (Icmpv6Message::EchoRequest, 0) => Upper::Echo {
+        (Icmpv6Message::EchoRequest, _) => Upper::Echo {
             identifier: icmp.echo_ident(),
             sequence: icmp.echo_seq_no(),
             data: icmp.payload().to_vec(),

@@ -1,0 +1,155 @@
+//! The answer to a segment of a connection in custody: `SEQ=SN ACK=RN W`, no data.
+//!
+//! It repeats what the guest said last, so it acknowledges nothing new and the right edge of the window stays
+//! where the guest put it.
+
+use surrogate_wire::emit::Ethernet;
+use surrogate_wire::{Frame, FrameBuf, Packet, Tags};
+
+use super::connection::Connection;
+use super::segment::{BareAck, Segment};
+use super::{Custody, Kind};
+use crate::guest::identity::NicIdentity;
+
+impl Custody {
+    /// Writes the answer of `kind` that [`judge`](Self::judge) found to be owed for this segment. Goes to the station
+    /// that the guest itself sent to, on the tags of the segment.
+    pub fn answer(
+        &self,
+        kind: Kind,
+        identity: &NicIdentity,
+        frame: &Frame<'_>,
+        packet: &Packet<'_>,
+        out: &mut FrameBuf<'_>,
+    ) -> Option<Kind> {
+        let segment = Segment::of(false, packet)?;
+        let written = match self.table.get(&segment.tuple) {
+            Some(connection) => answer_to(connection, identity, frame.tags, &segment).write(out),
+            // Custody of it is being inferred.
+            None => self.question(identity, frame, &segment)?.write(out),
+        };
+        written.map(|()| kind)
+    }
+}
+
+fn answer_to(connection: &Connection, identity: &NicIdentity, tags: Tags, segment: &Segment<'_>) -> BareAck {
+    let below = segment.seq().is_before(connection.rcv_nxt) && !segment.tcp.payload.is_empty();
+    // What had arrived already is named (RFC 2883 4), as Linux and Windows do.
+    let again = (segment.seq(), segment.seq().plus(u32::try_from(segment.tcp.payload.len()).unwrap_or(0)));
+    BareAck {
+        timestamps: connection.timestamps(segment.options.timestamps.map(|t| (segment.seq(), t))),
+        sack: (connection.sack && below).then_some(again),
+        ..connection.bare_ack(identity, tags)
+    }
+}
+
+impl Connection {
+    /// The guest's last acknowledgement once more.
+    pub(super) fn bare_ack(&self, identity: &NicIdentity, tags: Tags) -> BareAck {
+        BareAck {
+            to: Ethernet { dst: self.peer_mac, src: identity.mac, tags },
+            src: (self.tuple.guest, self.tuple.guest_port),
+            dst: (self.tuple.peer, self.tuple.peer_port),
+            class: self.class,
+            flow_label: self.flow_label,
+            seq: self.snd_nxt,
+            ack: self.rcv_nxt,
+            window: self.window,
+            timestamps: self.timestamps(None),
+            sack: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use surrogate_wire::Mac;
+
+    use super::*;
+    use crate::custody::testing::{GUEST, PEER, RN, SN, TSRECENT, TSVAL, World, read, seg};
+
+    const BELOW: u32 = RN.wrapping_sub(1);
+
+    /// TSval and TSecr of the answer to a segment at `seq` with TSval `value`.
+    fn stamps(seq: u32, value: u32) -> (u32, u32) {
+        let mut world = World::stamped().settled();
+        let (_, said) = world.answer(&seg(seq, SN).stamped(value, TSVAL)).expect("an answer");
+        said.timestamps.expect("every segment carries them")
+    }
+
+    #[test]
+    fn tsval_is_the_guests_last_and_never_larger_however_long_it_sleeps() {
+        for value in [TSRECENT, TSRECENT + 1_000_000_000, TSRECENT.wrapping_sub(5)] {
+            assert_eq!(stamps(BELOW, value).0, TSVAL);
+        }
+    }
+
+    #[test]
+    fn tsecr_is_the_segments_unless_it_is_older_than_ts_recent() {
+        assert_eq!(stamps(BELOW, TSRECENT + 60_000).1, TSRECENT + 60_000);
+        assert_eq!(stamps(BELOW, TSRECENT).1, TSRECENT);
+        assert_eq!(stamps(BELOW, TSRECENT - 1).1, TSRECENT);
+    }
+
+    #[test]
+    fn tsecr_is_not_that_of_a_segment_beyond_the_last_acknowledgement() {
+        let mut world = World::stamped().settled();
+        let rst = seg(RN + 1, SN).flags(surrogate_wire::TcpFlags::RST).stamped(TSRECENT + 5, 0);
+        assert_eq!(world.answer(&rst).unwrap().1.timestamps, Some((TSVAL, TSRECENT)));
+    }
+
+    #[test]
+    fn a_strangers_timestamp_does_not_outlive_its_answer() {
+        let mut world = World::stamped().settled();
+        world.answer(&seg(RN.wrapping_sub(9), SN).stamped(TSRECENT + 1_000_000, 0)).expect("an answer");
+        let bare = seg(BELOW, SN).stamped(TSRECENT - 1, TSVAL);
+        assert_eq!(world.answer(&bare).unwrap().1.timestamps, Some((TSVAL, TSRECENT)));
+    }
+
+    #[test]
+    fn a_segment_without_timestamps_is_answered_with_them_if_they_were_agreed_and_none_are_made_up() {
+        let mut world = World::stamped().settled();
+        assert_eq!(world.answer(&seg(BELOW, SN)).unwrap().1.timestamps, Some((TSVAL, TSRECENT)));
+        assert_eq!(World::asleep().answer(&seg(BELOW, SN).stamped(1, 2)).unwrap().1.timestamps, None);
+    }
+
+    #[test]
+    fn one_byte_timestamps_and_sack_stand_beside_each_other() {
+        let mut world = World::stamped().settled();
+        let (_, said) = world.answer(&seg(BELOW, SN).data(&[0]).stamped(TSRECENT + 4, TSVAL)).unwrap();
+        assert_eq!((said.timestamps, said.sack), (Some((TSVAL, TSRECENT + 4)), Some((BELOW, RN))));
+    }
+
+    #[test]
+    fn the_ip_fields_are_those_of_an_idle_host() {
+        let mut world = World::asleep();
+        let keep_alive = seg(BELOW, SN);
+        let frame = world.answer_frame(Kind::KeepAlive, &keep_alive);
+        let (frame, Packet::Ipv4(ip, _)) = read(&frame) else { panic!("{frame:x?}") };
+        assert_eq!((frame.src, frame.dst, ip.ttl, ip.tos, ip.dont_fragment), (GUEST, PEER, 64, 0, true));
+        let mut world = World::new();
+        world.v6 = true;
+        world.connect(40_000, true);
+        let mut world = world.settled();
+        assert_eq!(world.answer(&keep_alive).unwrap().0, Kind::KeepAlive);
+        let frame = world.answer_frame(Kind::KeepAlive, &keep_alive);
+        let (_, Packet::Ipv6(ip, _)) = read(&frame) else { panic!("{frame:x?}") };
+        assert_eq!((ip.hop_limit, ip.traffic_class, ip.flow_label()), (64, 0, 0xabcde), "the guest's label");
+    }
+
+    #[test]
+    fn the_answer_goes_where_the_guest_sent_on_the_tags_of_the_segment() {
+        let mut world = World::asleep();
+        let mut bytes = world.frame(false, &seg(BELOW, SN));
+        bytes[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 0x66]);
+        bytes.splice(12..12, [0x81, 0, 0xa0, 5]);
+        let (frame, packet) = read(&bytes);
+        let written = world
+            .written(|world, out| {
+                world.custody.answer(Kind::KeepAlive, &world.identity, &frame, &packet, out)
+            })
+            .unwrap();
+        let (answer, _) = read(&written);
+        assert_eq!((answer.dst, answer.tags), (Mac(PEER.0), frame.tags));
+    }
+}

@@ -1,0 +1,227 @@
+//! What is known of one TCP connection of the guest: the state that section 3.3.1 of RFC 9293 keeps, as far as a
+//! stand-in can know it from outside.
+//!
+//! Everything in it was said by the guest's own segments, or by the peer's where it says so. `rcv_nxt` and
+//! `window` are those of the guest's last acknowledgement, so an answer made of them promises nothing new.
+
+use core::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use surrogate_wire::tcp_options::MAX_SCALE;
+use surrogate_wire::{Mac, Timestamps};
+
+use super::sequence::Seq;
+use crate::time::{Duration, Instant};
+
+/// The ends of a connection. The VLAN is the NIC's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Tuple {
+    /// The guest's address.
+    pub guest: IpAddr,
+    /// The guest's port.
+    pub guest_port: u16,
+    /// The other end's address.
+    pub peer: IpAddr,
+    /// The other end's port.
+    pub peer_port: u16,
+}
+
+impl core::fmt::Display for Tuple {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let guest = core::net::SocketAddr::new(self.guest, self.guest_port);
+        let peer = core::net::SocketAddr::new(self.peer, self.peer_port);
+        write!(f, "{guest} to {peer}")
+    }
+}
+
+/// How far the handshake has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The guest asked for the connection.
+    SynSent,
+    /// The guest answered a request.
+    SynReceived,
+    /// Both ends have spoken.
+    Established,
+}
+
+/// See the [module](self).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Connection {
+    pub(super) tuple: Tuple,
+    /// The next station towards the peer: where the guest's last segment went.
+    pub(super) peer_mac: Mac,
+    pub(super) phase: Phase,
+    /// RN: what the guest expects next.
+    pub(super) rcv_nxt: Seq,
+    /// SN: what the guest will send next.
+    pub(super) snd_nxt: Seq,
+    /// The peer's last acknowledgement, if one was seen.
+    pub(super) snd_una: Option<Seq>,
+    /// W: the window of the guest's last acknowledgement, as sent.
+    pub(super) window: u16,
+    /// How far the guest's windows are shifted; `None`: the handshake was not seen.
+    pub(super) guest_scale: Option<u8>,
+    /// The same of the peer's.
+    pub(super) peer_scale: Option<u8>,
+    /// The guest's maximum segment size in bytes, if its SYN was seen.
+    pub(super) mss: Option<u16>,
+    /// The window of the peer's last segment, as sent.
+    pub(super) peer_window: Option<u16>,
+    /// The largest of them.
+    pub(super) peer_window_max: Option<u16>,
+    /// Selective acknowledgements were agreed; `false` too if nobody knows.
+    pub(super) sack: bool,
+    /// Timestamps were agreed.
+    pub(super) clock: Option<Clock>,
+    /// Type of service or traffic class of the guest's segments.
+    pub(super) class: u8,
+    /// IPv6 flow label of the guest's segments.
+    pub(super) flow_label: u32,
+    /// TCP-MD5 or TCP-AO.
+    pub(super) signed: bool,
+    /// What follows the guest's FIN.
+    pub(super) guest_fin: Option<Seq>,
+    /// What follows the peer's FIN.
+    pub(super) peer_fin: Option<Seq>,
+    /// When the guest spoke last.
+    pub(super) heard_at: Instant,
+    /// How often it has repeated its SYN or SYN-ACK.
+    pub(super) repeats: u8,
+    /// When it last sent something that has to be acknowledged.
+    pub(super) sent_at: Option<Instant>,
+    /// When it was asked for its state before it falls asleep.
+    pub(super) asked_at: Option<Instant>,
+    /// The state is the guest's at the moment it stopped, and not only that of the last segment that was seen.
+    pub(super) exact: bool,
+    /// Of the newest acknowledgement that is kept for the guest: number and window.
+    pub(super) noted: Option<(Seq, u16)>,
+    /// When a keep-alive or window probe was answered last.
+    pub(super) kept_alive_at: Option<Instant>,
+    /// When another answer was given last.
+    pub(super) challenged_at: Option<Instant>,
+    /// When the peer is to be kept alive from our side.
+    pub(super) speak_at: Option<Instant>,
+}
+
+/// The guest's timestamps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Clock {
+    /// The last TSval that the guest sent.
+    pub(super) value: Seq,
+    /// TS.Recent: the TSval that the guest repeats.
+    pub(super) recent: Seq,
+}
+
+impl Connection {
+    /// A connection that the guest itself has just spoken for: it expects `rcv_nxt` and has sent all before
+    /// `snd_nxt`.
+    pub(super) const fn new(
+        tuple: Tuple,
+        peer_mac: Mac,
+        phase: Phase,
+        (rcv_nxt, snd_nxt): (Seq, Seq),
+        now: Instant,
+    ) -> Self {
+        Self {
+            tuple,
+            peer_mac,
+            phase,
+            rcv_nxt,
+            snd_nxt,
+            snd_una: None,
+            window: 0,
+            guest_scale: None,
+            peer_scale: None,
+            mss: None,
+            peer_window: None,
+            peer_window_max: None,
+            sack: false,
+            clock: None,
+            class: 0,
+            flow_label: 0,
+            signed: false,
+            guest_fin: None,
+            peer_fin: None,
+            heard_at: now,
+            repeats: 0,
+            sent_at: None,
+            asked_at: None,
+            exact: false,
+            noted: None,
+            kept_alive_at: None,
+            challenged_at: None,
+            speak_at: None,
+        }
+    }
+
+    /// Whether its state can be answered for: the handshake is over, and nobody signs its segments.
+    pub(super) fn is_answerable(&self) -> bool {
+        self.phase == Phase::Established && !self.signed
+    }
+
+    /// Whether its handshake is still under way. Its end may be missed, but not that the guest waits for it: it
+    /// repeats its SYN or SYN-ACK after a second, then two, four and so on (RFC 6298 5.5, 5.7), and these are seen.
+    pub(super) fn is_in_handshake(&self, now: Instant) -> bool {
+        let next = Duration::from_secs(1 << self.repeats.min(7)) + MARGIN;
+        self.phase != Phase::Established && self.silent_for(now) < next
+    }
+
+    /// Whether it is over, or never came to be: the place in the table may go to another.
+    pub(super) fn is_disposable(&self) -> bool {
+        self.phase != Phase::Established || self.is_closing()
+    }
+
+    /// Whether a FIN is on its way: sent by one end, not known to be acknowledged by the other. An end that has
+    /// closed its half and knows that the other one heard it can wait like that for hours, and be answered for.
+    pub(super) fn is_closing(&self) -> bool {
+        let guests = self.guest_fin.is_some_and(|fin| self.snd_una.is_none_or(|una| una.is_before(fin)));
+        let peers = self.peer_fin.is_some_and(|fin| self.rcv_nxt.is_before(fin));
+        guests || peers
+    }
+
+    /// Whether both ends have closed and heard each other.
+    pub(super) fn is_closed(&self) -> bool {
+        self.guest_fin.is_some() && self.peer_fin.is_some() && !self.is_closing()
+    }
+
+    /// Bytes that the guest accepts from `rcv_nxt` on; the most that it can be if the scale is unknown.
+    pub(super) fn window_bytes(&self) -> u32 {
+        u32::from(self.window) << self.guest_scale.unwrap_or(MAX_SCALE).min(MAX_SCALE)
+    }
+
+    /// MAX.SND.WND (RFC 5961 5.2): the largest window that the peer ever offered; the most that it can be as far
+    /// as that is unknown.
+    pub(super) fn largest_window(&self) -> u32 {
+        let scale = self.peer_scale.unwrap_or(MAX_SCALE).min(MAX_SCALE);
+        u32::from(self.peer_window_max.unwrap_or(u16::MAX)) << scale
+    }
+
+    /// The timestamps of an answer to a segment of the peer with sequence number `seq` and these timestamps, or
+    /// of a segment that answers none.
+    ///
+    /// TSval repeats the guest's last: an equal one passes the peer's PAWS test (RFC 7323 5.3), a larger one would
+    /// make the woken guest look old. TSecr is the segment's own TSval if it is not older than TS.Recent and the
+    /// segment begins no later than the last acknowledgement (RFC 7323 4.3). TS.Recent itself stays the guest's: a
+    /// stranger's timestamp must not outlive the answer to it.
+    pub(super) fn timestamps(&self, answered: Option<(Seq, Timestamps)>) -> Option<Timestamps> {
+        let clock = self.clock?;
+        let echo = match answered {
+            Some((seq, theirs))
+                if !Seq(theirs.value).is_before(clock.recent) && !self.rcv_nxt.is_before(seq) =>
+            {
+                theirs.value
+            }
+            _ => clock.recent.0,
+        };
+        Some(Timestamps { value: clock.value.0, echo })
+    }
+
+    /// How long the guest has not been heard about it.
+    pub(super) const fn silent_for(&self, now: Instant) -> Duration {
+        now.since(self.heard_at)
+    }
+}
+
+/// A repetition may come so much later than it is due.
+const MARGIN: Duration = Duration::from_secs(1);

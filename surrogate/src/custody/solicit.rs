@@ -1,0 +1,214 @@
+//! Asking a guest that still runs for the state of its connections, just before it is stopped.
+//!
+//! The last segments before the pause may have been missed, and what is not known exactly cannot be answered for
+//! days. So while the guest settles (its frames are held already, it still runs) each connection gets a segment
+//! *into the guest's own port*, in the form of the peer's keep-alive: `SEQ=RN-1`, no data. It lies below the window,
+//! so every TCP answers it and takes nothing from it (RFC 9293 3.10.7.4: "If an incoming segment is not acceptable,
+//! an acknowledgment should be sent in reply [...] After sending the acknowledgment, drop the unacceptable segment").
+//! The answer, `SEQ=SND.NXT ACK=RCV.NXT` with window and TSval, is what we must know. It goes to the real peer,
+//! to whom it is one repeated acknowledgement.
+//!
+//! Of a handshake of the guest's own whose end was missed RN is unknown: then SEQ is any number. One in 2^32 divided by
+//! the window would fall into it, and do nothing, as what it acknowledges is the SYN. A guest that
+//! answers has the connection.
+//!
+//! It can do no harm: RN comes from the guest's own segment, so RN-1 cannot be in the window, whatever was missed
+//! since; there is no data and no control bit; ACK repeats what the peer itself has acknowledged, and TSval
+//! the TS.Recent that the guest itself repeated (an older one would be answered all the same, RFC 7323 5.3 R1). A
+//! guest that no longer knows the connection answers with a reset, as it would to the peer's own keep-alive, and the
+//! record goes.
+//!
+//! Linux gives one such answer per connection in 500 ms (`tcp_invalid_ratelimit`): of a connection whose guest spoke
+//! within that time before it was asked, that segment counts. Where no answer came, custody goes on with the last
+//! segment that was seen, marked as not exact: whatever does not fit it then wakes the guest.
+
+use surrogate_wire::emit::Ethernet;
+use surrogate_wire::{FrameBuf, Tags};
+
+use super::Custody;
+use super::connection::Connection;
+use super::limits::SPACING;
+use super::segment::BareAck;
+use crate::guest::identity::NicIdentity;
+use crate::time::Instant;
+
+impl Custody {
+    /// The guest is about to sleep: each connection is to be asked.
+    pub fn begin_solicit(&mut self) {
+        self.soliciting = Some(0);
+        for connection in self.table.iter_mut() {
+            connection.asked_at = None;
+        }
+    }
+
+    /// Whether connections are left to ask.
+    #[must_use]
+    pub const fn is_soliciting(&self) -> bool {
+        self.soliciting.is_some()
+    }
+
+    /// Writes the next question, to be put into the guest's own port; `None` when all were asked. Allocates nothing.
+    pub fn solicit(&mut self, now: Instant, identity: &NicIdentity, out: &mut FrameBuf<'_>) -> Option<()> {
+        let mut at = self.soliciting?;
+        while let Some(connection) = self.table.at_mut(at) {
+            at += 1;
+            if connection.signed || connection.is_in_handshake(now) || !identity.holds(connection.tuple.guest)
+            {
+                continue;
+            }
+            if question(connection, identity).write(out).is_some() {
+                connection.asked_at = Some(now);
+                self.soliciting = Some(at);
+                return Some(());
+            }
+        }
+        self.soliciting = None;
+        None
+    }
+}
+
+impl Connection {
+    /// Whether the guest has said what its state is since it was asked, or so shortly before that it owes no second
+    /// answer.
+    pub(super) fn has_confirmed(&self) -> bool {
+        self.asked_at.is_some_and(|asked| self.heard_at + SPACING >= asked)
+    }
+}
+
+fn question(connection: &Connection, identity: &NicIdentity) -> BareAck {
+    let tuple = connection.tuple;
+    BareAck {
+        to: Ethernet { dst: identity.mac, src: connection.peer_mac, tags: Tags::for_vid(identity.vlan) },
+        src: (tuple.peer, tuple.peer_port),
+        dst: (tuple.guest, tuple.guest_port),
+        class: 0,
+        flow_label: 0,
+        seq: connection.rcv_nxt.minus(1),
+        ack: connection.snd_una.unwrap_or(connection.snd_nxt),
+        window: connection.peer_window.unwrap_or(u16::MAX),
+        timestamps: connection
+            .clock
+            .map(|clock| surrogate_wire::Timestamps { value: clock.recent.0, echo: clock.value.0 }),
+        sack: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use surrogate_wire::TcpFlags;
+
+    use crate::custody::testing::{
+        GUEST, PEER, RN, RST, SN, SYN_ACK, TSRECENT, TSVAL, W, WINDOW, World, read, seg, tcp,
+    };
+    use crate::custody::{Judgement, Kind};
+    use crate::time::Duration;
+
+    #[test]
+    fn the_question_is_a_keep_alive_of_the_peer_that_no_tcp_takes_anything_from() {
+        let mut world = World::stamped();
+        let asked = world.solicit();
+        assert_eq!(asked.len(), 1);
+        let (frame, packet) = read(&asked[0]);
+        assert_eq!((frame.src, frame.dst), (PEER, GUEST));
+        let (tcp, options) = tcp(&packet);
+        assert_eq!(
+            (tcp.src_port, tcp.dst_port, tcp.flags, tcp.payload),
+            (40_000, 22, TcpFlags::ACK, &[][..])
+        );
+        assert_eq!((tcp.seq, tcp.ack), (RN.wrapping_sub(1), SN), "below the window; acknowledged before");
+        let stamps = options.timestamps.map(|t| (t.value, t.echo));
+        assert_eq!(stamps, Some((TSRECENT, TSVAL)), "not older than TS.Recent, and no newer");
+    }
+
+    #[test]
+    fn what_was_missed_before_the_pause_is_known_from_the_answer() {
+        let mut world = World::connected();
+        world.after(Duration::from_secs(60));
+        world.solicit();
+        // It has sent 500 bytes and taken 700 since.
+        world.guest_sends(&seg(SN + 500, RN.wrapping_add(700)).window(W - 1));
+        world.custody.sleep(world.now, &mut world.rng);
+        assert_eq!(world.custody.counters().unconfirmed, 0);
+        let keep_alive = seg(RN.wrapping_add(699), SN + 500);
+        let (kind, said) = world.answer(&keep_alive).unwrap();
+        assert_eq!((kind, said.seq, said.ack), (Kind::KeepAlive, SN + 500, RN.wrapping_add(700)));
+        assert_eq!(said.window, W - 1);
+    }
+
+    #[test]
+    fn without_an_answer_the_state_is_not_exact_and_what_does_not_fit_it_wakes() {
+        let mut world = World::connected();
+        world.after(Duration::from_secs(60));
+        world.solicit();
+        world.custody.sleep(world.now, &mut world.rng);
+        assert_eq!(world.custody.counters().unconfirmed, 1);
+        assert_eq!(world.judge(&seg(RN.wrapping_sub(1), SN)), Judgement::Answer(Kind::KeepAlive));
+        for unknown in [seg(RN.wrapping_add(699), SN + 500), seg(RN.wrapping_add(WINDOW), SN).data(b"x")] {
+            assert_eq!(world.judge(&unknown), Judgement::HoldAndWake);
+        }
+    }
+
+    #[test]
+    fn a_guest_that_spoke_a_moment_before_owes_no_second_answer() {
+        let mut world = World::connected();
+        world.after(Duration::from_millis(499));
+        world.solicit();
+        world.custody.sleep(world.now, &mut world.rng);
+        assert_eq!(world.custody.counters().unconfirmed, 0);
+        // But one that was not asked at all has said nothing.
+        let mut world = World::connected();
+        world.custody.sleep(world.now, &mut world.rng);
+        assert_eq!(world.custody.counters().unconfirmed, 1);
+    }
+
+    #[test]
+    fn a_guest_that_knows_the_connection_no_longer_says_so() {
+        let mut world = World::connected();
+        world.solicit();
+        world.guest_sends(&seg(SN, 0).flags(RST));
+        assert_eq!(world.custody.counters().connections, 0);
+    }
+
+    #[test]
+    fn a_handshake_whose_end_was_missed_is_known_from_the_answer() {
+        // To the guest, and of the guest's own.
+        for syn in [seg(SN - 1, RN).flags(SYN_ACK), seg(SN - 1, 0).flags(crate::custody::testing::SYN)] {
+            let mut world = World::new();
+            world.guest_sends(&syn);
+            assert_eq!(world.solicit().len(), 0, "it may be under way");
+            world.after(Duration::from_secs(3));
+            assert_eq!(world.solicit().len(), 1);
+            world.guest_sends(&seg(SN, RN).window(W));
+            world.custody.sleep(world.now, &mut world.rng);
+            assert_eq!(world.custody.counters().unconfirmed, 0);
+            let (kind, said) = world.answer(&seg(RN.wrapping_sub(1), SN)).unwrap();
+            assert_eq!((kind, said.seq, said.ack, said.window), (Kind::KeepAlive, SN, RN, W));
+        }
+    }
+
+    #[test]
+    fn without_an_answer_a_handshake_of_the_guests_own_is_as_if_it_had_not_been_seen() {
+        let mut world = World::new();
+        world.guest_sends(&seg(SN - 1, 0).flags(crate::custody::testing::SYN));
+        world.guest_sends(&seg(SN - 1, RN).flags(SYN_ACK).port(2));
+        world.after(Duration::from_secs(3));
+        world.custody.sleep(world.now, &mut world.rng);
+        assert_eq!(world.judge(&seg(RN.wrapping_sub(1), SN)), Judgement::Hold, "a bare one of no connection");
+        let to_guest = seg(RN.wrapping_sub(1), SN).port(2);
+        assert_eq!(world.judge(&to_guest), Judgement::Answer(Kind::KeepAlive), "its SYN-ACK told RN and W");
+    }
+
+    #[test]
+    fn each_connection_is_asked_once_but_none_whose_handshake_is_under_way() {
+        let mut world = World::new();
+        for port in 0..300 {
+            world.connect(10_000 + port, false);
+        }
+        world.guest_sends(&seg(99, 200).flags(SYN_ACK).port(5));
+        let asked = world.solicit();
+        let ports: std::collections::BTreeSet<u16> =
+            asked.iter().map(|frame| tcp(&read(frame).1).0.src_port).collect();
+        assert_eq!((asked.len(), ports.len()), (300, 300));
+        assert!(!world.custody.is_soliciting() && !ports.contains(&5));
+    }
+}

@@ -1,0 +1,263 @@
+//! What an awake guest itself says, and a little of what is said to it: learned at the guest's own port, as
+//! cheaply as the kernel lets us.
+//!
+//! An [`Observer`] is a packet socket on one port with a filter ([`filter`]). For what the guest sends, the
+//! kernel runs the filter before it copies anything. What is sent to the guest it copies first, each frame
+//! (`dev_queue_xmit_nit`), which takes several percent of a busy guest's throughput (docs/performance.md). So
+//! that way is looked at only while it is cheap or worth it:
+//!
+//! - *closely*, which is for guests that are idle anyway, and ends by itself as soon as one is not;
+//! - for a few seconds after the guest asked for a lease: the answer says how long its addresses are its own.
+//!
+//! What is lost is the peer's side of connections that begin while the guest works: its SYN, or SYN-ACK, with
+//! its window scale and MSS. The guest's own tells what both agreed on.
+//!
+//! [`Observers`] are those of one packet thread, behind one descriptor. Nothing here decides what a frame means.
+
+mod bpf;
+pub mod filter;
+mod observer;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::time::Duration;
+
+use surrogate_wire::{Frame, Offload, Packet, Received};
+
+pub use observer::Observer;
+
+use super::sys::{Poll, Taken};
+use crate::guest::identity::NicId;
+use crate::time::Instant;
+
+/// The observers of one packet thread.
+#[derive(Debug)]
+pub struct Observers {
+    poll: Poll,
+    /// In the order of their numbers.
+    watched: Vec<Watched>,
+    /// Whose frames to take next, as far as known.
+    ready: VecDeque<NicId>,
+    /// The frame that was taken last, and zeroes.
+    buffer: Box<[u8]>,
+    /// What of the buffer is not zero.
+    filled: usize,
+    numbers: Numbers,
+}
+
+/// What a packet thread's observers count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Numbers {
+    /// Frames taken.
+    pub taken: u64,
+    /// Frames that passed a filter and found no room, or were longer than any frame should be.
+    pub dropped: u64,
+    /// Times that close observation ended because the guest was too busy for it.
+    pub too_busy: u64,
+}
+
+/// A frame of an awake guest.
+#[derive(Clone, Copy, Debug)]
+pub struct Observed<'a> {
+    /// At whose port.
+    pub nic: NicId,
+    /// Whether the guest sent it, rather than got it.
+    pub from_guest: bool,
+    /// The frame. Of a long TCP segment only the first [`filter::HEADERS`] bytes were read: its data is then
+    /// zeroes from there to its end, so that lengths are right, and its checksum is taken to be.
+    pub received: Received<'a>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    nic: NicId,
+    observer: Observer,
+    /// Until when an answer to the guest is looked for.
+    answer_until: Option<Instant>,
+    /// Since when frames are counted while it is closely observed, and how many.
+    counted: (Instant, u32),
+}
+
+impl Observers {
+    /// None yet.
+    ///
+    /// # Errors
+    /// No descriptor left.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            poll: Poll::new()?,
+            watched: Vec::new(),
+            ready: VecDeque::with_capacity(AT_ONCE),
+            buffer: vec![0; LONGEST].into_boxed_slice(),
+            filled: 0,
+            numbers: Numbers::default(),
+        })
+    }
+
+    /// Takes the frames of `observer` as those of `nic` from now on. The one that it had, or this one if it
+    /// cannot be waited for, comes back to be closed elsewhere.
+    pub fn attach(&mut self, nic: NicId, observer: Observer) -> Option<Observer> {
+        let before = self.detach(nic);
+        let at = self.watched.partition_point(|watched| watched.nic < nic);
+        if self.poll.add(observer.as_fd(), nic.0.into()).is_err() {
+            return Some(observer);
+        }
+        let watched = Watched { nic, observer, answer_until: None, counted: (Instant::ZERO, 0) };
+        self.watched.insert(at, watched);
+        before
+    }
+
+    /// Takes no more frames of `nic`; its observer comes back to be closed elsewhere.
+    pub fn detach(&mut self, nic: NicId) -> Option<Observer> {
+        let at = self.watched.binary_search_by_key(&nic, |watched| watched.nic).ok()?;
+        let Watched { observer, .. } = self.watched.remove(at);
+        self.poll.remove(observer.as_fd());
+        self.ready.retain(|ready| *ready != nic);
+        self.numbers.dropped += observer.dropped();
+        Some(observer)
+    }
+
+    /// Takes all TCP of `nic` from now on, both ways, or no more than a sample of what it sends. An idle
+    /// guest's: of one that turns out to be busy it is a sample again.
+    pub fn closely(&mut self, now: Instant, nic: NicId, closely: bool) {
+        if let Some(watched) = find(&mut self.watched, nic) {
+            watched.counted = (now, 0);
+            watched.set(closely);
+        }
+    }
+
+    /// Whether nobody is observed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.watched.is_empty()
+    }
+
+    /// The next frame, if there is one. Who has many waits for those who have few.
+    pub fn take(&mut self, now: Instant) -> Option<Observed<'_>> {
+        let (nic, taken) = self.next_whole()?;
+        self.numbers.taken += 1;
+        // What the last frame left behind this one is not its own.
+        if let Some(rest) = self.buffer.get_mut(taken.bytes..self.filled.max(taken.bytes)) {
+            rest.fill(0);
+        }
+        self.filled = taken.bytes;
+        let is_cut = taken.bytes < taken.length;
+        let offload = if is_cut { Offload::Verified } else { taken.offload };
+        let received = Received { bytes: self.buffer.get(..taken.length)?, vlan: taken.vlan, offload };
+        let from_guest = !taken.outgoing;
+        let watched = find(&mut self.watched, nic)?;
+        if from_guest && !is_cut && asks_for_a_lease(&received) {
+            watched.answer_until = Some(now + ANSWER);
+            watched.set(watched.observer.is_closely());
+        }
+        self.numbers.too_busy += u64::from(watched.is_too_busy(now));
+        Some(Observed { nic, from_guest, received })
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) has something to do.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.watched.iter().filter_map(|watched| watched.answer_until).min()
+    }
+
+    /// Looks no more for answers that did not come.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        for watched in &mut self.watched {
+            if watched.answer_until.is_some_and(|until| until <= now) {
+                watched.answer_until = None;
+                watched.set(watched.observer.is_closely());
+            }
+        }
+    }
+
+    /// What was counted so far.
+    pub fn numbers(&mut self) -> Numbers {
+        self.numbers.dropped += self.watched.iter().map(|watched| watched.observer.dropped()).sum::<u64>();
+        self.numbers
+    }
+
+    /// The descriptor that is readable while there are frames.
+    #[must_use]
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.poll.as_fd()
+    }
+
+    /// Reads the next frame into the buffer.
+    fn next_whole(&mut self) -> Option<(NicId, Taken)> {
+        if self.ready.is_empty() {
+            // An interruption is as good as none ready: we are asked again.
+            let ready = self.poll.ready::<AT_ONCE>().ok()?;
+            self.ready.extend(ready.filter_map(|token| u32::try_from(token).ok()).map(NicId));
+        }
+        while let Some(nic) = self.ready.pop_front() {
+            let Some(watched) = find(&mut self.watched, nic) else { continue };
+            // A port that went down says so once, before the frames that it had.
+            let received = watched.observer.receive(&mut self.buffer);
+            let received = received.or_else(|_| watched.observer.receive(&mut self.buffer));
+            let Ok(Some(taken)) = received else { continue };
+            self.ready.push_back(nic);
+            if taken.length <= self.buffer.len() {
+                return Some((nic, taken));
+            }
+            self.filled = self.filled.max(taken.bytes);
+            self.numbers.dropped += 1;
+        }
+        None
+    }
+}
+
+impl Watched {
+    /// Observes as it is wanted now. What the kernel refuses, being out of memory, stays as it was: less is
+    /// learned, or more spent, until the next time.
+    fn set(&mut self, closely: bool) {
+        let both_ways = closely || self.answer_until.is_some();
+        let (how, ways) = (self.observer.set_closely(closely), self.observer.set_both_ways(both_ways));
+        if let Err(error) = how.and(ways) {
+            tracing::warn!(nic = self.nic.0, %error, "its port is not observed as it should be");
+        }
+    }
+
+    /// Counts a frame. Whether it is too busy to be closely observed; it is not any more then.
+    fn is_too_busy(&mut self, now: Instant) -> bool {
+        if !self.observer.is_closely() {
+            return false;
+        }
+        let (since, frames) = &mut self.counted;
+        if now.since(*since) >= SECOND {
+            self.counted = (now, 1);
+            return false;
+        }
+        *frames += 1;
+        if *frames <= CLOSELY_A_SECOND {
+            return false;
+        }
+        self.set(false);
+        true
+    }
+}
+
+fn find(watched: &mut [Watched], nic: NicId) -> Option<&mut Watched> {
+    let at = watched.binary_search_by_key(&nic, |watched| watched.nic).ok()?;
+    watched.get_mut(at)
+}
+
+/// Whether a client of DHCP or DHCPv6 speaks to a server here.
+fn asks_for_a_lease(received: &Received<'_>) -> bool {
+    let Ok(frame) = Frame::parse(received) else { return false };
+    let packet = Packet::parse(&frame, received.offload).ok();
+    let ports = packet.as_ref().and_then(Packet::transport).and_then(|transport| transport.ports());
+    matches!(ports, Some((68, 67) | (546, 547)))
+}
+
+/// Observers with frames that the kernel names at once.
+const AT_ONCE: usize = 16;
+/// A frame of the longest IP packet, with a tag.
+const LONGEST: usize = 14 + 4 + 65_535;
+/// How long after its request a lease is looked for: longer than servers take to see that an address is free.
+const ANSWER: Duration = Duration::from_secs(5);
+const SECOND: Duration = Duration::from_secs(1);
+/// TCP segments a second, both ways, that an idle guest has at most.
+const CLOSELY_A_SECOND: u32 = 1000;

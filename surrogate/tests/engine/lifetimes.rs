@@ -1,0 +1,104 @@
+//! Addresses end when the prefix that they were made of does: routers tell, whether the guest is awake or asleep.
+
+use core::net::Ipv6Addr;
+
+use surrogate::engine::{Answered, Mode, Notice, Verdict};
+use surrogate::guest::identity::{Epoch, InterfaceAddress};
+use surrogate_wire::icmpv6::{ALL_NODES, ROUTER_ADVERTISEMENT};
+
+use crate::frames::*;
+use crate::scenario::*;
+
+const HOUR: u32 = 3600;
+/// In a prefix that no router advertises.
+const STATIC: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x11);
+
+/// A router advertises the guests' prefix for so many seconds.
+fn advertised(valid: u32) -> Vec<u8> {
+    let prefix = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0);
+    let times = [valid.to_be_bytes(), [0; 4], [0; 4]].concat();
+    let option = [&[3, 4, 64, 0xc0], &times[..], &prefix.octets()].concat();
+    let rest = [&[64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0][..], &option].concat();
+    let router = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+    icmp(to_group(ALL_NODES.into()), router.into(), ALL_NODES.into(), ROUTER_ADVERTISEMENT, 0, &rest)
+}
+
+fn scenario() -> Scenario {
+    let mut identity = GUEST.identity();
+    identity.addresses.push(InterfaceAddress { address: STATIC.into(), prefix_len: 64 });
+    Scenario::new(&[identity])
+}
+
+fn at(s: &mut Scenario, hours: u32, minutes: u32) -> &mut Scenario {
+    s.at_ms(u64::from(hours * 60 + minutes) * 60_000)
+}
+
+fn answers(s: &mut Scenario, address: Ipv6Addr) -> bool {
+    let verdict = s.verdict(&solicit(address));
+    assert!(matches!(verdict, None | Some(Verdict::Answer(Answered::Ndisc))), "{verdict:?}");
+    verdict.is_some()
+}
+
+fn expired(s: &mut Scenario) -> Vec<Notice> {
+    let notices = s.outputs().into_iter().filter_map(|out| match out {
+        Out::Notify(notice @ Notice::Expired { .. }) => Some(notice),
+        _ => None,
+    });
+    notices.collect()
+}
+
+#[test]
+fn an_address_past_its_lifetime_is_not_answered_for_and_that_is_told() {
+    let mut s = scenario();
+    // Awake: nobody's frame, but heard.
+    assert_eq!(s.verdict(&advertised(3 * HOUR)), None);
+    s.mode(1, Mode::Answer).outputs();
+    assert!(answers(at(&mut s, 2, 59), GUEST.v6()));
+    assert_eq!(expired(&mut s), []);
+    at(&mut s, 3, 1);
+    let told = Notice::Expired { nic: GUEST.nic(), epoch: Epoch(1), address: GUEST.v6().into() };
+    assert_eq!(expired(&mut s), [told]);
+    assert!(!answers(&mut s, GUEST.v6()) && answers(&mut s, STATIC));
+    assert_eq!(s.counters().expired, 1);
+    assert_eq!(s.engine.mode(GUEST.nic()), Some(Mode::Answer), "no reason to wake");
+}
+
+#[test]
+fn an_address_lives_on_as_long_as_its_prefix_is_advertised() {
+    let mut s = scenario();
+    s.mode(1, Mode::Answer);
+    for half_hours in 0..48 {
+        at(&mut s, 0, half_hours * 30);
+        assert_eq!(s.verdict(&advertised(2 * HOUR)), None, "foreign: nobody is owed anything");
+        assert!(answers(&mut s, GUEST.v6()));
+    }
+    assert!(answers(at(&mut s, 25, 25), GUEST.v6()), "the last was at 23:30");
+    at(&mut s, 25, 31);
+    assert!(!answers(&mut s, GUEST.v6()));
+}
+
+#[test]
+fn a_lifetime_that_is_cut_short_ends_after_two_hours() {
+    let mut s = scenario();
+    s.receive(&advertised(1_000 * HOUR));
+    s.mode(1, Mode::Answer);
+    at(&mut s, 10, 30).receive(&advertised(0));
+    assert!(answers(at(&mut s, 12, 29), GUEST.v6()));
+    at(&mut s, 12, 31);
+    assert!(!answers(&mut s, GUEST.v6()));
+}
+
+#[test]
+fn the_next_sleep_begins_with_what_routers_say_by_then() {
+    let mut s = scenario();
+    s.receive(&advertised(3 * HOUR));
+    s.mode(1, Mode::Answer);
+    at(&mut s, 4, 0).mode(2, RELEASED);
+    at(&mut s, 5, 0).mode(3, Mode::Answer);
+    assert!(!answers(&mut s, GUEST.v6()), "still over");
+    s.mode(4, RELEASED);
+    at(&mut s, 6, 0).receive(&advertised(3 * HOUR));
+    s.mode(5, Mode::Answer);
+    assert!(answers(&mut s, GUEST.v6()));
+    assert_eq!(s.counters().expired, 2);
+}
