@@ -42,11 +42,11 @@ demo: setup ## watch a guest sleep and wake; VM=1 for a real virtual machine
 	$(if $(VM),@tests/lab/build-guest)
 	@trap 'target/debug/lab clean' EXIT; target/debug/lab demo $(if $(VM),--vm)
 
-bench: setup ## measure path, engine, wake and observed guests with a release daemon; about two minutes once built
 soak: setup ## a thousand TCP connections to fifty sleepers for ten minutes; SOAK_SECONDS for another time
 	$(CARGO) build --locked --workspace --bins
 	SOAK_SECONDS=$(or $(SOAK_SECONDS),600) $(CARGO) test --locked -p surrogate-house --test netns_soak -- --nocapture
-bench: setup ## measure path, engine and wake with a release daemon; under two minutes once built
+
+bench: setup ## measure path, engine, wake and observed guests with a release daemon; about two minutes once built
 	$(CARGO) build --locked --release -p surrogate
 	$(CARGO) bench --locked -p surrogate-house --bench path --bench engine --bench wake --bench observe
 
