@@ -9,7 +9,7 @@ use super::bridges::BridgeSide;
 use super::guest::{Guest, Inheritance};
 use super::hypervisors::HypervisorSide;
 use super::messages::{Message, Outcome, Then};
-use super::{commands, idle, orders, reports};
+use super::{commands, idle, known, orders, reports};
 use crate::api::EventLog;
 use crate::config::Config;
 use crate::engine::Notice;
@@ -256,6 +256,7 @@ impl Control {
                 );
                 tracing::warn!(guest = guest.config.name, %address, "an address of a sleeper is over");
                 self.events.record(Some(&guest.config.name), "expired", detail);
+                known::keep(self, at);
             }
             Notice::Spoofed { lies, frames, deaf, .. } => {
                 let name = &guest.config.name;

@@ -116,6 +116,11 @@ impl Nic {
         Some(held)
     }
 
+    /// Its addresses, those withdrawn too.
+    pub(super) fn own_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.identity.addresses.iter().chain(&self.withdrawn).map(|held| held.address)
+    }
+
     /// Makes its groups those declared and those that its guest told of. Gives back what they were.
     pub(super) fn take_groups(&mut self) -> Vec<IpAddr> {
         let mut groups = self.declared.clone();

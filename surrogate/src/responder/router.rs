@@ -3,9 +3,13 @@
 //!
 //! Kept for a LAN and not for a guest, as it is the same for all: one advertisement costs the same among a thousand
 //! guests as for one, asleep or awake. Addresses of a prefix that was never advertised are static and stay.
+//!
+//! Over a restart it is kept with each sleeper, of the prefixes of its addresses. What is left of a lifetime then is at
+//! least two hours, as nobody heard who advertised it meanwhile; but what was over stays over.
 
 use core::net::Ipv6Addr;
 
+use serde::{Deserialize, Serialize};
 use surrogate_wire::router::{self, Prefix};
 use surrogate_wire::{Packet, Transport};
 
@@ -25,9 +29,21 @@ pub struct Advertised {
 
 #[derive(Clone, Copy, Debug)]
 struct Known {
-    prefix: Prefix,
+    /// Of [`BITS`] bits, the others zero.
+    prefix: Ipv6Addr,
     /// `None`: for ever.
     until: Option<Instant>,
+    /// When that was so, in nanoseconds since the start of time or before it.
+    as_of: i64,
+}
+
+/// What is kept over a restart of a prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LearnedPrefix {
+    /// Of 64 bits, the others zero.
+    prefix: Ipv6Addr,
+    /// Seconds left of its valid lifetime: 0 if it is over, `None` if it has no end.
+    left: Option<u32>,
 }
 
 impl Advertised {
@@ -41,9 +57,9 @@ impl Advertised {
 
     fn take(&mut self, now: Instant, prefix: Prefix) {
         let told = prefix.valid.map(|valid| now + valid);
-        let same =
-            |known: &&mut Known| (known.prefix.prefix, known.prefix.len) == (prefix.prefix, prefix.len);
-        if let Some(known) = self.prefixes.iter_mut().flatten().find(same) {
+        let as_of = moment(now, Duration::ZERO);
+        if let Some(known) = self.find(prefix.prefix) {
+            known.as_of = as_of;
             known.until = match (known.until, told) {
                 (_, None) => None,
                 // Over already: as if new.
@@ -52,12 +68,61 @@ impl Advertised {
                 (Some(until), Some(told)) => Some(until.min(told.max(now + TWO_HOURS))),
                 (None, Some(told)) => Some(told.max(now + TWO_HOURS)),
             };
-        } else if let Some(free) = self.prefixes.iter_mut().find(|free| free.is_none()) {
+        } else {
             // Guests have their addresses already, with a lifetime that was not heard.
             let until = told.map(|told| told.max(now + TWO_HOURS));
-            *free = Some(Known { prefix, until });
-        } else {
-            self.unremembered += 1;
+            self.add(Known { prefix: prefix.prefix, until, as_of });
+        }
+    }
+
+    fn find(&mut self, prefix: Ipv6Addr) -> Option<&mut Known> {
+        self.prefixes.iter_mut().flatten().find(|known| known.prefix == prefix)
+    }
+
+    fn add(&mut self, known: Known) {
+        match self.prefixes.iter_mut().find(|free| free.is_none()) {
+            Some(free) => *free = Some(known),
+            None => self.unremembered += 1,
+        }
+    }
+
+    /// What is known of the prefixes of `addresses`, with times relative to `now`.
+    #[must_use]
+    pub fn learned(&self, now: Instant, addresses: impl Iterator<Item = Ipv6Addr>) -> Vec<LearnedPrefix> {
+        let mut learned: Vec<LearnedPrefix> = Vec::new();
+        for address in addresses.map(network) {
+            let of = |known: &&Known| known.prefix == address;
+            if let Some(known) = self.prefixes.iter().flatten().find(of)
+                && !learned.iter().any(|learned| learned.prefix == address)
+            {
+                learned
+                    .push(LearnedPrefix { prefix: address, left: known.until.map(|until| left(now, until)) });
+            }
+        }
+        learned
+    }
+
+    /// Takes what was known `ago` before `now`, unless later words are. What no prefix of ours can be is left out.
+    pub fn restore(&mut self, learned: &[LearnedPrefix], now: Instant, ago: Duration) {
+        let as_of = moment(now, ago);
+        for LearnedPrefix { prefix, left } in learned.iter().take(MAX_PREFIXES).copied() {
+            if network(prefix) != prefix || !can_be_one(prefix) {
+                continue;
+            }
+            let until = match left {
+                None => None,
+                Some(0) => Some(Instant::ZERO),
+                Some(left) => {
+                    let rest = Duration::from_secs(left.into()).saturating_sub(ago);
+                    Some(now + rest.max(TWO_HOURS))
+                }
+            };
+            let kept = Known { prefix, until, as_of };
+            match self.find(prefix) {
+                Some(known) if known.as_of < as_of => *known = kept,
+                Some(_) => {}
+                None => self.add(kept),
+            }
         }
     }
 
@@ -65,14 +130,12 @@ impl Advertised {
     /// over.
     #[must_use]
     pub fn valid_until(&self, now: Instant, address: Ipv6Addr) -> Option<Instant> {
-        let covers = |known: &&Known| known.prefix.covers(address);
-        let mut covering = self.prefixes.iter().flatten().filter(covers).peekable();
-        let is_static = covering.peek().is_none();
-        let lasts = |known: &Known| known.until.is_none_or(|until| until > now);
         let at_most = now + TWO_HOURS;
-        // Of an address in several prefixes the longest lifetime counts.
-        let until = covering.filter(|known| lasts(known)).map(|known| known.until.unwrap_or(at_most)).max();
-        if is_static { Some(at_most) } else { until.map(|until| until.min(at_most)) }
+        let prefix = network(address);
+        match self.prefixes.iter().flatten().find(|known| known.prefix == prefix) {
+            Some(Known { until: Some(until), .. }) => (*until > now).then(|| (*until).min(at_most)),
+            Some(Known { until: None, .. }) | None => Some(at_most),
+        }
     }
 
     /// How often there was no room for a prefix.
@@ -90,10 +153,36 @@ fn makes_addresses(prefix: &Prefix) -> bool {
         (Some(one), Some(other)) => one > other,
     };
     prefix.autonomous
-        && prefix.len == 64
-        && !prefix.prefix.is_unicast_link_local()
+        && u32::from(prefix.len) == BITS
+        && can_be_one(prefix.prefix)
         && !longer(prefix.preferred, prefix.valid)
 }
+
+/// Whether hosts of a link make addresses of a prefix that its routers tell.
+const fn can_be_one(prefix: Ipv6Addr) -> bool {
+    !prefix.is_unicast_link_local() && !prefix.is_multicast()
+}
+
+/// The prefix of an address.
+const fn network(address: Ipv6Addr) -> Ipv6Addr {
+    Ipv6Addr::from_bits(address.to_bits() >> (128 - BITS) << (128 - BITS))
+}
+
+/// Whole seconds from `now` to `until`; none only if there is nothing left.
+fn left(now: Instant, until: Instant) -> u32 {
+    let rest = until.since(now);
+    let seconds = rest.as_secs() + u64::from(rest.subsec_nanos() > 0);
+    u32::try_from(seconds).unwrap_or(u32::MAX)
+}
+
+/// The moment `ago` before `now`.
+fn moment(now: Instant, ago: Duration) -> i64 {
+    let nanos = |nanos: u128| i64::try_from(nanos).unwrap_or(i64::MAX);
+    nanos(now.as_nanos().into()).saturating_sub(nanos(ago.as_nanos()))
+}
+
+/// Of a prefix on Ethernet.
+const BITS: u32 = 64;
 
 #[cfg(test)]
 mod tests {
@@ -220,5 +309,83 @@ mod tests {
         let lan = lan.after(10 * HOUR);
         let ends = |text: &str| lan.known.valid_until(lan.now, text.parse().unwrap()).is_none();
         assert!(ends("2001:db8:f::1") && !ends("2001:db8:10::1"));
+    }
+
+    /// The same guest's LAN for another daemon, which takes what was known so many seconds ago.
+    fn again(known: &[LearnedPrefix], ago: u32) -> Lan {
+        let mut lan = Lan::new();
+        lan.known.restore(known, lan.now, Duration::from_secs(ago.into()));
+        lan
+    }
+
+    fn kept(lan: &Lan) -> Vec<LearnedPrefix> {
+        lan.known.learned(lan.now, [GUEST_V6, "fe80::11".parse().unwrap()].into_iter())
+    }
+
+    #[test]
+    fn what_is_left_of_a_lifetime_outlives_a_restart_by_the_wall_clock() {
+        let day = 24 * HOUR;
+        let told = kept(&Lan::new().valid(day).told("2001:db8:1::", 64, 0xc0, day, 0).after(HOUR));
+        let text = serde_json::to_string(&told).unwrap();
+        assert_eq!(text, r#"[{"prefix":"2001:db8::","left":82800}]"#, "of the guest's own prefix alone");
+        assert_eq!(serde_json::from_str::<Vec<LearnedPrefix>>(&text).unwrap(), told);
+        assert_eq!(again(&told, 20 * HOUR).after(3 * HOUR - 60).left(), Some(60));
+        assert_eq!(again(&told, 20 * HOUR).after(3 * HOUR).left(), None);
+        assert_eq!(again(&told, 0).after(23 * HOUR - 60).left(), Some(60));
+        let for_ever = kept(&Lan::new().valid(FOR_EVER));
+        assert_eq!(again(&for_ever, 1_000 * day).after(1_000 * day).left(), Some(7200));
+        assert_eq!(kept(&again(&told, 20 * HOUR)), kept(&Lan::new().valid(3 * HOUR)), "and the next one");
+    }
+
+    #[test]
+    fn a_lifetime_may_have_been_advertised_again_while_nobody_heard() {
+        let told = kept(&Lan::new().valid(3 * HOUR));
+        assert_eq!(again(&told, 5 * HOUR).after(2 * HOUR - 60).left(), Some(60), "two hours to hear it");
+        assert_eq!(again(&told, 5 * HOUR).after(2 * HOUR).left(), None);
+        let heard = again(&told, 5 * HOUR).after(HOUR).valid(3 * HOUR);
+        assert_eq!(heard.after(3 * HOUR - 60).left(), Some(60));
+    }
+
+    #[test]
+    fn what_was_over_before_a_restart_is_over_after_it() {
+        let over = kept(&Lan::new().valid(3 * HOUR).after(3 * HOUR));
+        assert_eq!(again(&over, 0).left(), None);
+        assert_eq!(again(&over, 1_000 * HOUR).left(), None);
+        assert_eq!(again(&over, HOUR).valid(3 * HOUR).left(), Some(7200), "begun anew");
+    }
+
+    #[test]
+    fn of_what_several_sleepers_kept_the_latest_counts_and_of_what_was_heard_since() {
+        let (valid, over) =
+            (kept(&Lan::new().valid(3 * HOUR)), kept(&Lan::new().valid(3 * HOUR).after(3 * HOUR)));
+        // Longer ago than this clock has run.
+        let far = 2_000_000;
+        for (older, newer, lasts) in [(&valid, &over, false), (&over, &valid, true)] {
+            for (first, second) in [((older, far + 60), (newer, far)), ((newer, far), (older, far + 60))] {
+                let mut lan = Lan::new();
+                for (known, ago) in [first, second] {
+                    lan.known.restore(known, lan.now, Duration::from_secs(ago));
+                }
+                assert_eq!(lan.left().is_some(), lasts);
+            }
+        }
+        let mut lan = Lan::new().valid(3 * HOUR);
+        lan.known.restore(&over, lan.now, Duration::from_secs(1));
+        assert_eq!(lan.left(), Some(7200));
+    }
+
+    #[test]
+    fn what_no_router_can_have_said_is_not_taken_back() {
+        let bad = ["fe80::", "ff02::", "2001:db8::1"]
+            .map(|prefix| LearnedPrefix { prefix: prefix.parse().unwrap(), left: Some(0) });
+        let lan = again(&bad, 0);
+        for address in ["fe80::11", "ff02::11", "2001:db8::1"] {
+            assert_eq!(lan.known.valid_until(lan.now, address.parse().unwrap()), Some(lan.now + TWO_HOURS));
+        }
+        let many =
+            |n: u16| LearnedPrefix { prefix: Ipv6Addr::new(0x2001, 0xdb8, n, 0, 0, 0, 0, 0), left: Some(0) };
+        let lan = again(&(0..20).map(many).collect::<Vec<_>>(), 0);
+        let taken = lan.known.prefixes.iter().flatten().count();
+        assert_eq!((taken, lan.known.unremembered()), (MAX_PREFIXES, 0));
     }
 }

@@ -2,8 +2,9 @@
 
 use core::net::Ipv6Addr;
 
-use surrogate::engine::{Answered, Mode, Notice, Verdict};
+use surrogate::engine::{Answered, Command, Mode, Notice, Verdict};
 use surrogate::guest::identity::{Epoch, InterfaceAddress};
+use surrogate::time::Duration;
 use surrogate_wire::icmpv6::{ALL_NODES, ROUTER_ADVERTISEMENT};
 
 use crate::frames::*;
@@ -101,4 +102,42 @@ fn the_next_sleep_begins_with_what_routers_say_by_then() {
     s.mode(5, Mode::Answer);
     assert!(answers(&mut s, GUEST.v6()));
     assert_eq!(s.counters().expired, 2);
+}
+
+/// Another daemon, so many hours after what this one knows of its sleeper was taken.
+fn restarted(s: &Scenario, hours: u32) -> Scenario {
+    let knowledge = Box::new(s.engine.knowledge(s.now, GUEST.nic()).expect("it is registered"));
+    let mut after = scenario();
+    let ago = Duration::from_secs(u64::from(hours * HOUR));
+    after.command(Command::Know { nic: GUEST.nic(), knowledge, ago });
+    after.mode(1, Mode::Answer);
+    after
+}
+
+#[test]
+fn a_lifetime_goes_on_over_a_restart() {
+    let mut s = scenario();
+    s.receive(&advertised(9 * HOUR));
+    s.mode(1, Mode::Answer);
+    let mut after = restarted(&s, 5);
+    assert!(answers(at(&mut after, 3, 59), GUEST.v6()));
+    at(&mut after, 4, 1);
+    assert!(!answers(&mut after, GUEST.v6()) && answers(&mut after, STATIC));
+    assert_eq!(expired(&mut after).len(), 1);
+    // It may have been advertised again while nobody heard.
+    let mut after = restarted(&s, 10);
+    assert!(answers(at(&mut after, 1, 59), GUEST.v6()));
+    at(&mut after, 2, 1);
+    assert!(!answers(&mut after, GUEST.v6()));
+}
+
+#[test]
+fn an_address_that_is_over_is_over_after_a_restart() {
+    let mut s = scenario();
+    s.receive(&advertised(3 * HOUR));
+    s.mode(1, Mode::Answer);
+    at(&mut s, 3, 1);
+    assert_eq!(expired(&mut s).len(), 1);
+    let mut after = restarted(&s, 0);
+    assert!(!answers(&mut after, GUEST.v6()) && answers(&mut after, STATIC));
 }
