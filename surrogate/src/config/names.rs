@@ -158,7 +158,7 @@ fn netbios_name(value: &DeValue<'_>) -> Result<NetbiosName, String> {
     let (name, group) = text.strip_suffix(" group").map_or((text, false), |name| (name, true));
     let (name, suffix) = match name.strip_suffix('>').map(|name| name.split_once('<')) {
         None => (name, 0),
-        Some(Some((name, hex))) if hex.len() == 2 => {
+        Some(Some((name, hex))) if hex.len() == 2 && hex.bytes().all(|b| b.is_ascii_hexdigit()) => {
             (name, u8::from_str_radix(hex, 16).map_err(|_| wanted())?)
         }
         Some(_) => return Err(wanted()),
@@ -208,9 +208,18 @@ mod tests {
         assert_eq!(read("Printer"), Ok((*b"PRINTER        \0", false)));
         assert_eq!(read("PRINTER<20>"), Ok((*b"PRINTER        \x20", false)));
         assert_eq!(read("OFFICE<1e> group"), Ok((*b"OFFICE         \x1e", true)));
-        for bad in
-            ["", "<20>", "PRINTER<2>", "PRINTER<xy>", "PRINTER>", "A B", "*", "SIXTEEN-BYTES-OK", "X groups"]
-        {
+        for bad in [
+            "",
+            "<20>",
+            "PRINTER<2>",
+            "PRINTER<xy>",
+            "PRINTER<+2>",
+            "PRINTER>",
+            "A B",
+            "*",
+            "SIXTEEN-BYTES-OK",
+            "X groups",
+        ] {
             let error = read(bad).unwrap_err();
             assert!(error.starts_with("wanted a name of 1 to 15 characters"), "{bad}: {error}");
             assert!(error.ends_with(&format!("found \"{bad}\"")), "{bad}: {error}");

@@ -109,7 +109,7 @@ impl Journal {
         let memory = Memory {
             guests: load(&path, &database, GUESTS)?,
             changes: load(&path, &database, CHANGES)?,
-            known: load(&path, &database, KNOWN)?,
+            known: load_what_is_sound(&path, &database, KNOWN)?,
             noted: Vec::new(),
         };
         Ok(Self { path, database: Mutex::new(database), memory: Mutex::new(memory) })
@@ -357,18 +357,46 @@ fn load<T: DeserializeOwned>(
     database: &Database,
     table: Table,
 ) -> Result<BTreeMap<String, T>, JournalError> {
+    let rows = rows(path, database, table)?.into_iter().map(|(key, value)| match value {
+        Ok(value) => Ok((key, value)),
+        Err(error) => Err(unreadable(path, format!("record \"{key}\": {error}"))),
+    });
+    rows.collect()
+}
+
+/// Leaves out what cannot be read. For what is learned again anyhow.
+fn load_what_is_sound<T: DeserializeOwned>(
+    path: &Path,
+    database: &Database,
+    table: Table,
+) -> Result<BTreeMap<String, T>, JournalError> {
+    let rows = rows(path, database, table)?.into_iter().filter_map(|(key, value)| match value {
+        Ok(value) => Some((key, value)),
+        Err(error) => {
+            tracing::warn!(record = key, %error, "what was learned cannot be read, and is as if never learned");
+            None
+        }
+    });
+    Ok(rows.collect())
+}
+
+type Rows<T> = Vec<(String, Result<T, serde_json::Error>)>;
+
+fn rows<T: DeserializeOwned>(
+    path: &Path,
+    database: &Database,
+    table: Table,
+) -> Result<Rows<T>, JournalError> {
     let transaction = database.begin_read().map_err(|error| unreadable(path, error))?;
     let table = match transaction.open_table(table) {
         Ok(table) => table,
-        Err(TableError::TableDoesNotExist(_)) => return Ok(BTreeMap::new()),
+        Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
         Err(error) => return Err(unreadable(path, error)),
     };
     let rows = table.iter().map_err(|error| unreadable(path, error))?;
     rows.map(|row| {
         let (key, value) = row.map_err(|error| unreadable(path, error))?;
-        let value = serde_json::from_slice(value.value())
-            .map_err(|error| unreadable(path, format!("record \"{}\": {error}", key.value())))?;
-        Ok((key.value().to_owned(), value))
+        Ok((key.value().to_owned(), serde_json::from_slice(value.value())))
     })
     .collect()
 }

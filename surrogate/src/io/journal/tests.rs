@@ -154,3 +154,24 @@ fn what_is_known_of_a_nic_outlives_the_daemon_until_it_is_forgotten() {
     drop(journal);
     assert_eq!(Journal::open(folder.path()).unwrap().known("br0/web1"), None);
 }
+
+#[test]
+fn what_is_known_and_cannot_be_read_is_as_if_never_learned_but_no_other_record_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let known = Known { guest: "web1".to_owned(), at_unix_ms: 7, knowledge: Knowledge::default() };
+    Journal::open(folder.path()).unwrap().note_known("br0/web1", Some(known.clone()));
+    let put = |table, bytes: &'static [u8]| {
+        let database = Database::create(folder.path().join(FILE)).unwrap();
+        let transaction = database.begin_write().unwrap();
+        transaction.open_table::<&str, &[u8]>(table).unwrap().insert("br0/web2", bytes).unwrap();
+        transaction.commit().unwrap();
+    };
+    put(KNOWN, br#"{"guest":"web2","at_unix_ms":7,"knowledge":{"ports":"of another version"}}"#);
+    let journal = Journal::open(folder.path()).unwrap();
+    assert_eq!(journal.known("br0/web1"), Some(known));
+    assert_eq!(journal.known("br0/web2"), None);
+    drop(journal);
+    put(CHANGES, b"{}");
+    let error = Journal::open(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("record \"br0/web2\""), "{error}");
+}
