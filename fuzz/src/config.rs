@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use surrogate::config::{Config, ConfigError, HypervisorKind};
+use surrogate::policy::names::{MAX_NETBIOS, MAX_SERVICES, MAX_TEXT, Names};
 
 pub(crate) fn run(data: &[u8]) -> bool {
     let text = String::from_utf8_lossy(data);
@@ -42,6 +43,7 @@ fn check(config: &Config) {
         if let Some(listen) = &guest.policy.traffic.listen {
             assert!(listen.tcp.is_sorted() && listen.udp.is_sorted());
         }
+        check_names(&guest.policy.traffic.names);
         for nic in &guest.nics {
             assert!(nic.vlan.is_none_or(|vlan| (1..=4094).contains(&vlan)));
             let known = |name: &String| config.bridges.iter().any(|bridge| bridge.name == *name);
@@ -53,6 +55,18 @@ fn check(config: &Config) {
                 assert!(held.prefix_len <= bits && !held.address.is_multicast());
             }
         }
+    }
+}
+
+/// What is declared has room in the messages that tell it.
+fn check_names(names: &Names) {
+    assert!(names.host.as_ref().is_none_or(|host| (1..=63).contains(&host.len()) && !host.contains('.')));
+    assert!(names.services.is_empty() || names.host.is_some());
+    assert!(names.services.len() <= MAX_SERVICES && names.netbios.len() <= MAX_NETBIOS);
+    for service in &names.services {
+        assert!((1..=63).contains(&service.name.len()) && service.port > 0, "{service:?}");
+        assert!(service.txt.iter().all(|text| (1..=255).contains(&text.len())), "{service:?}");
+        assert!(service.txt.iter().map(|text| 1 + text.len()).sum::<usize>() <= MAX_TEXT, "{service:?}");
     }
 }
 
@@ -94,6 +108,14 @@ groups = ["239.1.1.1"]
 listen = ["tcp/22", "udp/7"]
 wake = "always"
 depth = "pause"
+[guest.names]
+host = "printer"
+netbios = ["PRINTER", "PRINTER<20>", "OFFICE<00> group"]
+[[guest.service]]
+name = "Laser printer, 2. floor"
+kind = "_ipp._tcp"
+port = 631
+txt = ["rp=printers/laser", "color"]
 "#;
 
 const MANY_NICS: &str = r#"

@@ -5,9 +5,10 @@ use surrogate::engine::{
     Command, Done, Engine, Knowledge, LINGER, Limits, Mode, Notice, Output, Refusal, WINDOW,
 };
 use surrogate::guest::identity::{Epoch, NicId, NicIdentity};
+use surrogate::policy::names::{Names, NetbiosName, Service};
 use surrogate::rng::Rng;
 use surrogate::time::{Duration, Instant};
-use surrogate_wire::{Frame, Offload, Received};
+use surrogate_wire::{Frame, Offload, Received, netbios};
 
 use crate::input::{self, Input};
 use crate::lan::{self, MTU, PORT};
@@ -96,6 +97,10 @@ impl World {
             12 => self.ask(at, input),
             13 => self.register(at, input),
             14 => self.know(at, input),
+            _ if at == 1 => {
+                let day = Duration::from_secs(u64::from(input.u16()) * 3600);
+                self.engine.handle_time_of_day(self.now, day);
+            }
             _ => self
                 .engine
                 .handle_done(self.now, Done::TransmitFailed { port: PORT, count: u32::from(input.byte()) }),
@@ -297,6 +302,9 @@ impl World {
             identity.groups.clear();
         }
         identity.router = how & 8 != 0;
+        if how & 16 != 0 {
+            identity.traffic.names = declared();
+        }
         self.command(Command::Register(Box::new(identity)));
     }
 
@@ -378,6 +386,17 @@ impl World {
     }
 }
 
+/// What a guest may be declared to be called.
+fn declared() -> Names {
+    let netbios = netbios::Name::new("PRINTER", 0x20).expect("it is short enough");
+    let txt = vec!["path=/".to_owned(), "color".to_owned()];
+    Names {
+        host: Some("printer".to_owned()),
+        netbios: vec![NetbiosName { name: netbios, group: false }],
+        services: vec![Service { name: "Admin".to_owned(), kind: "_http._tcp".to_owned(), port: 80, txt }],
+    }
+}
+
 /// More timers than that in one wait are a loop.
 const MOST_TIMERS: usize = 100_000;
 
@@ -398,7 +417,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     }
     seeds.push(
         [
-            &[14, 0, 13, 7, 13, 0, 14, 9, 9, 3, 1, 8, 0, 10][..],
+            &[14, 0, 13, 7, 13, 16, 14, 9, 31, 1, 9, 9, 3, 1, 8, 0, 10][..],
             &heard(frames.first().copied().unwrap_or_default()),
         ]
         .concat(),

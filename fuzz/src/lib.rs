@@ -16,10 +16,12 @@ mod engine;
 mod fragments;
 mod frame;
 mod input;
+mod journal;
 mod knowledge;
 mod lan;
 mod membership;
 mod netlink;
+mod router;
 
 /// Something that reads bytes from outside.
 #[derive(Clone, Copy, Debug)]
@@ -42,10 +44,12 @@ pub static TARGETS: &[Target] = &[
     Target { name: "dhcpv4", run: dhcp::run_v4, seeds: dhcp::seeds_v4, longest: 600 },
     Target { name: "dhcpv6", run: dhcp::run_v6, seeds: dhcp::seeds_v6, longest: 400 },
     Target { name: "membership", run: membership::run, seeds: membership::seeds, longest: 400 },
+    Target { name: "router", run: router::run, seeds: router::seeds, longest: 700 },
     Target { name: "engine", run: engine::run, seeds: engine::seeds, longest: 4096 },
     Target { name: "custody", run: custody::run, seeds: custody::seeds, longest: 2048 },
     Target { name: "fragments", run: fragments::run, seeds: fragments::seeds, longest: 200 },
     Target { name: "knowledge", run: knowledge::run, seeds: knowledge::seeds, longest: 4096 },
+    Target { name: "journal", run: journal::run, seeds: journal::seeds, longest: 4096 },
     Target { name: "config", run: config::run, seeds: config::seeds, longest: 4096 },
     Target { name: "capture", run: capture::run, seeds: capture::seeds, longest: 4096 },
     Target { name: "api", run: api::run, seeds: api::seeds, longest: 1024 },
