@@ -1,7 +1,9 @@
 //! DHCP servers of both families with leases of an hour. They keep books as servers do: an address whose lease
-//! ran out is free for others, which here is a failure. The IPv4 server is off for a quarter of an hour each day.
+//! ran out is free for others, which here is a failure. Both are off each day for a while: the one for IPv4 a quarter of an
+//! hour, the other one so long that any server is asked (RFC 8415 18.2.5).
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::ops::{Range, RangeInclusive};
 
 use surrogate::rng::Rng;
 use surrogate::time::{Duration, Instant};
@@ -18,6 +20,21 @@ const SERVER_DUID: [u8; 10] = [0, 3, 0, 1, 0x52, 0x54, 0, 0, 0, 3];
 pub const CLIENT_DUID: [u8; 10] = [0, 3, 0, 1, 0x52, 0x54, 0, 0, 0, 11];
 pub const IAID: u32 = 11;
 
+/// Seconds of each day.
+const OFF4: Range<u64> = 40_000..40_900;
+const OFF6: Range<u64> = 50_000..51_400;
+
+fn is_off(now: Instant, times: &Range<u64>) -> bool {
+    times.contains(&(now.since(Instant::ZERO).as_secs() % 86_400))
+}
+
+/// How often a lease must have been renewed until `now`: at half of it or a little before, and more often only when the
+/// server was off.
+fn renewals(now: Instant) -> RangeInclusive<u64> {
+    let halves = now.since(Instant::ZERO).as_secs() / (LEASE.as_secs() / 2);
+    halves - halves / 24..=halves + halves / 24
+}
+
 pub struct Server4 {
     leased_until: Instant,
     renewals: u64,
@@ -27,11 +44,6 @@ impl Server4 {
     /// With the lease that the guest got at `now`.
     pub fn new(now: Instant) -> Self {
         Self { leased_until: now + LEASE, renewals: 0 }
-    }
-
-    fn is_off(now: Instant) -> bool {
-        let in_day = now.as_nanos() / 1_000_000_000 % 86_400;
-        (40_000..40_900).contains(&in_day)
     }
 }
 
@@ -87,7 +99,7 @@ impl Lives for Server4 {
 
     fn see(&mut self, now: Instant, frame: &Frame<'_>, packet: &Packet<'_>, out: &mut Vec<Vec<u8>>) {
         let Some(Transport::Udp(udp)) = packet.transport() else { return };
-        if udp.dst_port != dhcpv4::SERVER_PORT || Self::is_off(now) {
+        if udp.dst_port != dhcpv4::SERVER_PORT || is_off(now, &OFF4) {
             return;
         }
         assert!(frame.dst == SERVER.mac || frame.dst.0[0] & 1 == 1, "{frame:?}");
@@ -99,20 +111,21 @@ impl Lives for Server4 {
         out.push(ack(asked.xid, asked.ciaddr));
     }
 
-    fn tally(&self) -> (&'static str, u64) {
-        ("DHCP renewals", self.renewals)
+    fn tally(&self, now: Instant) -> (&'static str, u64, RangeInclusive<u64>) {
+        ("DHCP renewals", self.renewals, renewals(now))
     }
 }
 
 pub struct Server6 {
     leased_until: Instant,
     renewals: u64,
+    rebound: u64,
 }
 
 impl Server6 {
     /// With the lease that the guest got at `now`.
     pub fn new(now: Instant) -> Self {
-        Self { leased_until: now + LEASE, renewals: 0 }
+        Self { leased_until: now + LEASE, renewals: 0, rebound: 0 }
     }
 }
 
@@ -157,18 +170,26 @@ impl Lives for Server6 {
 
     fn see(&mut self, now: Instant, _: &Frame<'_>, packet: &Packet<'_>, out: &mut Vec<Vec<u8>>) {
         let Some(Transport::Udp(udp)) = packet.transport() else { return };
-        if udp.dst_port != dhcpv6::SERVER_PORT {
+        if udp.dst_port != dhcpv6::SERVER_PORT || is_off(now, &OFF6) {
             return;
         }
         let asked = Dhcpv6::parse(udp.payload).expect("a sound request");
-        assert_eq!((asked.client, asked.kind), (Some(&CLIENT_DUID[..]), dhcpv6::kind::RENEW));
-        assert_eq!(asked.server, Some(&SERVER_DUID[..]));
+        assert_eq!(asked.client, Some(&CLIENT_DUID[..]));
+        match asked.kind {
+            dhcpv6::kind::RENEW => assert_eq!(asked.server, Some(&SERVER_DUID[..])),
+            dhcpv6::kind::REBIND => {
+                assert_eq!(asked.server, None);
+                self.rebound += 1;
+            }
+            other => panic!("a message of kind {other}"),
+        }
         self.leased_until = now + LEASE;
         self.renewals += 1;
         out.push(reply6(asked.xid));
     }
 
-    fn tally(&self) -> (&'static str, u64) {
-        ("DHCPv6 renewals", self.renewals)
+    fn tally(&self, now: Instant) -> (&'static str, u64, RangeInclusive<u64>) {
+        assert!(self.rebound > 0, "never when its server was off");
+        ("DHCPv6 renewals", self.renewals, renewals(now))
     }
 }

@@ -1,8 +1,10 @@
 //! The link and its time: a sleeper that the engine stands in for, and stations that live their lives around it.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::ops::RangeInclusive;
 
-use surrogate::engine::{Answered, Command, Counters, Engine, Limits, Mode, Notice, Output};
+use surrogate::engine::{Answered, Command, Counters, Done, Engine, Limits, Mode, Notice, Output, Verdict};
 use surrogate::guest::identity::{Epoch, GuestId, InterfaceAddress, NicId, NicIdentity, PortId};
 use surrogate::policy::traffic::{Listen, TrafficPolicy};
 use surrogate::rng::Rng;
@@ -24,8 +26,53 @@ pub trait Lives {
     fn act(&mut self, now: Instant, rng: &mut Rng, out: &mut Vec<Vec<u8>>);
     /// A frame in the sleeper's name; answers go to `out`.
     fn see(&mut self, now: Instant, frame: &Frame<'_>, packet: &Packet<'_>, out: &mut Vec<Vec<u8>>);
-    /// How often it got what it was owed, by name.
-    fn tally(&self) -> (&'static str, u64);
+    /// What it got, in words, how often, and how often it must have been.
+    fn tally(&self, now: Instant) -> (&'static str, u64, RangeInclusive<u64>);
+}
+
+/// Questions that are owed an answer each, before who asks gives up.
+#[derive(Debug)]
+pub struct Questions<K> {
+    asked: u64,
+    answered: u64,
+    awaits: Option<(K, Instant)>,
+}
+
+impl<K: Copy + PartialEq + Debug> Questions<K> {
+    pub const fn none() -> Self {
+        Self { asked: 0, answered: 0, awaits: None }
+    }
+
+    pub fn ask(&mut self, now: Instant, kind: K, patience: Duration) {
+        assert_eq!(self.awaits, None);
+        self.asked += 1;
+        self.awaits = Some((kind, now + patience));
+    }
+
+    /// What is not answered yet.
+    pub fn awaits(&self) -> Option<K> {
+        self.awaits.map(|(kind, _)| kind)
+    }
+
+    /// When the answer must be there.
+    pub fn until(&self) -> Option<Instant> {
+        self.awaits.map(|(_, until)| until)
+    }
+
+    /// The answer is there.
+    pub fn answered(&mut self) {
+        assert!(self.awaits.take().is_some(), "nobody asked");
+        self.answered += 1;
+    }
+
+    /// It is too late for an answer to what was asked until now.
+    pub fn check(&self, now: Instant) {
+        assert!(self.until().is_none_or(|until| now < until), "no answer by {now:?}: {self:?}");
+    }
+
+    pub fn tally(&self, what: &'static str) -> (&'static str, u64, RangeInclusive<u64>) {
+        (what, self.answered, self.asked - u64::from(self.awaits.is_some())..=self.asked)
+    }
 }
 
 /// See the [module](self).
@@ -33,6 +80,7 @@ pub struct Link {
     pub now: Instant,
     pub rng: Rng,
     engine: Engine,
+    epoch: u64,
     pub wakes: Vec<(Instant, String)>,
     /// Frames in the sleeper's name.
     pub said: u64,
@@ -59,6 +107,7 @@ impl Link {
             addresses: vec![
                 address(GUEST.v4.into(), 24),
                 address(GUEST.v6.into(), 64),
+                address(crate::router::RENUMBERED.into(), 64),
                 address(GUEST.link_local.into(), 64),
             ],
             groups: Vec::new(),
@@ -71,7 +120,7 @@ impl Link {
         let mut rng = Rng::seeded(seed);
         let mut engine = Engine::new(limits, Mac([2, 0, 0, 0, 0, 1]), seed);
         engine.handle_command(Instant::ZERO, &mut rng, Command::Register(Box::new(guest)));
-        Self { now: Instant::ZERO, rng, engine, wakes: Vec::new(), said: 0 }
+        Self { now: Instant::ZERO, rng, engine, epoch: 0, wakes: Vec::new(), said: 0 }
     }
 
     /// The guest's own port shows a frame while it is awake.
@@ -81,15 +130,63 @@ impl Link {
 
     /// The guest falls asleep.
     pub fn sleep(&mut self) {
-        for mode in [Mode::Fence { flooded: false }, Mode::Answer] {
-            let command = Command::SetMode { nic: NIC, epoch: Epoch(1), mode };
-            self.engine.handle_command(self.now, &mut self.rng, command);
-        }
+        self.epoch += 1;
+        self.set_mode(Mode::Fence { flooded: false });
+        self.set_mode(Mode::Answer);
         while self.engine.poll_output().is_some() {}
     }
 
+    /// The guest wakes and gets what was held for it.
+    pub fn wake(&mut self) -> Vec<Vec<u8>> {
+        self.epoch += 1;
+        self.set_mode(Mode::Hold { flooded: true });
+        self.set_mode(Mode::Replay { released: false });
+        let mut delivered = Vec::new();
+        let mut drained = false;
+        while !drained {
+            while let Some(output) = self.engine.poll_output() {
+                match output {
+                    Output::Deliver { nic, epoch, bytes } => {
+                        delivered.push(bytes.to_vec());
+                        self.engine.handle_done(self.now, Done::Delivered { nic, epoch, count: 1 });
+                    }
+                    Output::Notify(notice) => drained |= matches!(notice, Notice::Drained { .. }),
+                    other => panic!("the guest speaks for itself: {other:?}"),
+                }
+            }
+            self.pass_until(|_| drained);
+        }
+        self.set_mode(Mode::Replay { released: true });
+        self.pass_until(|link| link.engine.mode(NIC) == Some(Mode::Pass));
+        while self.engine.poll_output().is_some() {}
+        self.counters().conserved().unwrap();
+        delivered
+    }
+
+    /// Lets the engine's own time pass, until something is so.
+    fn pass_until(&mut self, is_so: impl Fn(&Self) -> bool) {
+        while !is_so(self) {
+            let due = self.engine.poll_timeout().expect("something is due until then");
+            self.now = self.now.max(due);
+            self.engine.handle_timeout(self.now, &mut self.rng);
+        }
+    }
+
+    fn set_mode(&mut self, mode: Mode) {
+        let command = Command::SetMode { nic: NIC, epoch: Epoch(self.epoch), mode };
+        self.engine.handle_command(self.now, &mut self.rng, command);
+    }
+
+    /// A frame comes from the link while nobody else says anything. It is held.
+    pub fn hold(&mut self, bytes: &[u8]) {
+        let verdicts = self.engine.handle_frame(self.now, &mut self.rng, PORT, Received::plain(bytes));
+        let verdict = verdicts.iter().map(|(_, verdict)| verdict).next();
+        assert!(matches!(verdict, Some(Verdict::Hold | Verdict::HoldAndWake)), "{verdict:?}");
+        self.pass_on(&mut Vec::new(), &mut []);
+    }
+
     /// Lets time pass until `end` among `stations`.
-    pub fn live(&mut self, end: Instant, stations: &mut [Box<dyn Lives>]) {
+    pub fn live(&mut self, end: Instant, stations: &mut [&mut dyn Lives]) {
         loop {
             let own = self.engine.poll_timeout();
             let next = stations.iter().map(|station| station.due()).chain(own).min().unwrap_or(end);
@@ -116,7 +213,7 @@ impl Link {
     }
 
     /// Shows what the engine says to everybody.
-    fn pass_on(&mut self, frames: &mut Vec<Vec<u8>>, stations: &mut [Box<dyn Lives>]) {
+    fn pass_on(&mut self, frames: &mut Vec<Vec<u8>>, stations: &mut [&mut dyn Lives]) {
         while let Some(output) = self.engine.poll_output() {
             match output {
                 Output::Transmit { bytes, .. } => {

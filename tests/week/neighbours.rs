@@ -3,6 +3,7 @@
 //! that; and a ping.
 
 use core::net::IpAddr;
+use core::ops::RangeInclusive;
 
 use surrogate::rng::Rng;
 use surrogate::time::Instant;
@@ -11,15 +12,13 @@ use surrogate_wire::emit::icmp_header;
 use surrogate_wire::{Arp, Frame, Icmpv6Body, Mac, Packet, Transport, arp, protocol};
 
 use crate::frames::{self, Station};
-use crate::link::{GUEST, Lives, seconds};
+use crate::link::{GUEST, Lives, Questions, seconds};
 
 pub struct Neighbour {
     own: Station,
     next: Instant,
     turn: u64,
-    /// What the answer to the last question is.
-    awaits: Option<Kind>,
-    answered: u64,
+    questions: Questions<Kind>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +32,7 @@ enum Kind {
 impl Neighbour {
     pub fn new(number: u8) -> Self {
         let next = Instant::ZERO + seconds(u64::from(number));
-        Self { own: Station::numbered(number), next, turn: 0, awaits: None, answered: 0 }
+        Self { own: Station::numbered(number), next, turn: 0, questions: Questions::none() }
     }
 
     fn question(&self, kind: Kind, to_all: bool) -> Vec<u8> {
@@ -63,15 +62,16 @@ impl Neighbour {
 
 impl Lives for Neighbour {
     fn due(&self) -> Instant {
-        self.next
+        self.questions.until().unwrap_or(self.next)
     }
 
     fn act(&mut self, now: Instant, rng: &mut Rng, out: &mut Vec<Vec<u8>>) {
-        assert_eq!(self.awaits, None, "{:?} got no answer by {now:?}", self.own);
+        self.questions.check(now);
         let kinds = [Kind::Arp, Kind::Advertisement, Kind::Echo, Kind::Echo6];
         let kind = kinds[self.turn as usize % kinds.len()];
         out.push(self.question(kind, self.turn % 20 < 4));
-        self.awaits = Some(kind);
+        // RFC 4861 10: RetransTimer; ARP of Linux asks again as soon.
+        self.questions.ask(now, kind, seconds(1));
         self.turn += 1;
         self.next = now + seconds(20 + rng.below(60));
     }
@@ -91,11 +91,11 @@ impl Lives for Neighbour {
             },
             other => panic!("nobody asked for {other:?}"),
         };
-        assert_eq!(self.awaits.take(), Some(kind));
-        self.answered += 1;
+        assert_eq!(self.questions.awaits(), Some(kind));
+        self.questions.answered();
     }
 
-    fn tally(&self) -> (&'static str, u64) {
-        ("neighbour questions answered", self.answered)
+    fn tally(&self, _: Instant) -> (&'static str, u64, RangeInclusive<u64>) {
+        self.questions.tally("neighbour questions answered")
     }
 }

@@ -2,6 +2,7 @@
 //! guest's address in it: answered as long as it is valid, and not any more when it has expired (RFC 4862 5.5.4).
 
 use core::net::Ipv6Addr;
+use core::ops::RangeInclusive;
 
 use surrogate::rng::Rng;
 use surrogate::time::{Duration, Instant};
@@ -9,26 +10,30 @@ use surrogate_wire::icmpv6::solicited_node;
 use surrogate_wire::{Frame, Icmpv6Body, Packet, Transport};
 
 use crate::frames::{self, Station};
-use crate::link::{GUEST, Lives, seconds};
+use crate::link::{GUEST, Lives, Questions, seconds};
 
 const OWN: Station = Station::numbered(1);
 /// The guest's address in the prefix that goes away.
-pub const RENUMBERED: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 9, 0, 0, 0, 11);
+pub const RENUMBERED: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 9, 0, 0, 0x12, 11);
 const VALID: Duration = seconds(7_200);
-const DAY: Duration = seconds(86_400);
+/// When its prefix is advertised no more, and when it is over at the latest.
+pub const RENUMBERS: Instant = Instant::from_nanos(86_400_000_000_000);
+pub const GONE: Instant = Instant::from_nanos(RENUMBERS.as_nanos() + 7_200_000_000_000);
 
 pub struct Router {
     next: Instant,
     asks_at: Instant,
     /// When the last advertisement of the second prefix went out.
     advertised: Instant,
-    awaits: bool,
-    answered: u64,
+    questions: Questions<()>,
+    /// Asked when it was over.
+    in_vain: u64,
 }
 
 impl Router {
     pub fn new(now: Instant) -> Self {
-        Self { next: now, asks_at: now + seconds(600), advertised: now, awaits: false, answered: 0 }
+        let asks_at = now + seconds(600);
+        Self { next: now, asks_at, advertised: now, questions: Questions::none(), in_vain: 0 }
     }
 
     fn advertisement(prefixes: &[Ipv6Addr]) -> Vec<u8> {
@@ -51,13 +56,13 @@ fn prefix(of: Ipv6Addr) -> Ipv6Addr {
 
 impl Lives for Router {
     fn due(&self) -> Instant {
-        self.next.min(self.asks_at)
+        self.next.min(self.questions.until().unwrap_or(self.asks_at))
     }
 
     fn act(&mut self, now: Instant, rng: &mut Rng, out: &mut Vec<Vec<u8>>) {
         if now >= self.next {
             let both = [prefix(GUEST.v6), prefix(RENUMBERED)];
-            if now < Instant::ZERO + DAY {
+            if now < RENUMBERS {
                 self.advertised = now;
                 out.push(Self::advertisement(&both));
             } else {
@@ -65,12 +70,16 @@ impl Lives for Router {
             }
             self.next = now + seconds(200 + rng.below(400));
         }
+        self.questions.check(now);
         if now >= self.asks_at {
-            assert!(!self.awaits, "no answer by {now:?} for an address that is valid");
             let body = [&RENUMBERED.octets()[..], &[1, 1], &OWN.mac.0].concat();
             let to = solicited_node(RENUMBERED);
             out.push(frames::icmpv6(OWN.mac, GUEST.mac, OWN.link_local, to, 135, [0; 4], &body));
-            self.awaits = now.since(self.advertised) < VALID;
+            if now.since(self.advertised) < VALID {
+                self.questions.ask(now, (), seconds(1));
+            } else {
+                self.in_vain += 1;
+            }
             self.asks_at = now + seconds(600);
         }
     }
@@ -80,13 +89,15 @@ impl Lives for Router {
         if frame.dst == OWN.mac
             && let Icmpv6Body::Advertisement(told) = icmp.body
         {
-            assert!(self.awaits && told.target == RENUMBERED, "{told:?} at {now:?}");
-            self.awaits = false;
-            self.answered += 1;
+            assert!(self.questions.awaits().is_some(), "{told:?} at {now:?}");
+            assert_eq!(told.target, RENUMBERED);
+            self.questions.answered();
         }
     }
 
-    fn tally(&self) -> (&'static str, u64) {
-        ("questions for a temporary address answered", self.answered)
+    fn tally(&self, now: Instant) -> (&'static str, u64, RangeInclusive<u64>) {
+        let asked = now.since(Instant::ZERO).as_secs() / 600;
+        assert!(now < GONE || self.in_vain > asked / 2, "{} times of {asked}", self.in_vain);
+        self.questions.tally("questions for an address that ends answered")
     }
 }
