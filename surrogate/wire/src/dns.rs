@@ -563,15 +563,16 @@ impl<'b> Writer<'b> {
         let written = self.bytes.get(..self.len)?;
         let mut known = self.known.get(..self.known_len)?.iter().copied();
         known.find(|at| {
-            let name = Name { message: written, at: usize::from(*at) };
+            let mut labels = Name { message: written, at: usize::from(*at) }.labels();
             let mut rest = wire;
-            for label in name.labels() {
-                match split_label(rest) {
-                    Some((own, tail)) if own == label => rest = tail,
+            loop {
+                match (labels.step(), split_label(rest)) {
+                    (Ok(Some(label)), Some((own, tail))) if own == label => rest = tail,
+                    (Ok(None), _) => return rest == [0],
+                    // The name that is being written has no end yet, and none points into itself.
                     _ => return false,
                 }
             }
-            rest == [0]
         })
     }
 
@@ -752,6 +753,20 @@ mod tests {
         // The example of RFC 3596 2.5 in another prefix.
         assert!(six.starts_with(b"\x01b\x01a\x019\x018\x017\x016\x015\x010\x010"), "{six:?}");
         assert!(six.ends_with(b"\x018\x01b\x01d\x010\x011\x010\x010\x012\x03ip6\x04arpa\0"), "{six:?}");
+    }
+
+    #[test]
+    fn a_name_that_repeats_itself_does_not_point_into_itself() {
+        for name in [&b"\x05local\x05local\0"[..], b"\x01a\x01b\x01a\x01b\0", b"\x01a\x01a\x01a\0"] {
+            let bytes = written(|out| {
+                assert!(out.question(name, kind::A, IN));
+                let target = Data { name: Some(name), compress: true, ..Data::default() };
+                assert!(out.record(Section::Answer, name, kind::PTR, IN, 120, &target));
+            });
+            let message = Message::parse(&bytes).unwrap();
+            assert!(message.questions().all(|question| question.name.is(name)));
+            assert!(message.records().all(|(_, record)| record.name.is(name) && record.has_data(name)));
+        }
     }
 
     #[test]
