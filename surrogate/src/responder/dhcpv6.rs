@@ -145,9 +145,11 @@ impl Dhcpv6 {
         if self.asked == Some(message.xid) {
             // The guest waits for it, so it is held like any other.
             self.asked = None;
-            self.take(now, &message);
+            let refused = self.take(now, &message);
             self.sleep(now, rng, identity);
-            return Heard::NotMine;
+            let wake =
+                |address: Ipv6Addr| WakeReason::LeaseRefused { address: address.into(), by: src.into() };
+            return refused.map_or(Heard::NotMine, |address| Heard::Wake(wake(address)));
         }
         let Some(watch) = &self.watch else { return Heard::NotMine };
         let Some(exchange) = watch.exchange.filter(|exchange| exchange.xid == message.xid) else {
@@ -177,10 +179,10 @@ impl Dhcpv6 {
     /// When the next message, the last call or the end of a lease is due.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
-        let watch = self.watch.as_ref()?;
         if self.bindings.iter().any(|binding| binding.withdrawn) {
             return Some(Instant::ZERO);
         }
+        let watch = self.watch.as_ref()?;
         let call = watch.times.filter(|_| !watch.called).map(|times| times.last_call);
         let end = self.bindings.iter().filter_map(|binding| binding.terms?.end()).min();
         [watch.next, call, end].into_iter().flatten().min()
@@ -188,6 +190,9 @@ impl Dhcpv6 {
 
     /// What is due beside frames: ask until there is none, before [`speak`](Self::speak).
     pub fn alarm(&mut self, now: Instant) -> Option<Alarm> {
+        if let Some(at) = self.bindings.iter().position(|binding| binding.withdrawn) {
+            return Some(self.gone(at));
+        }
         let watch = self.watch.as_mut()?;
         let over =
             |binding: &Binding| binding.terms.and_then(|terms| terms.end()).is_some_and(|end| now >= end);
@@ -197,15 +202,20 @@ impl Dhcpv6 {
         };
         if watch.times.is_some_and(|times| now >= times.last_call) && !watch.called {
             watch.called = true;
-            let first = self.bindings.iter().filter(|binding| !binding.withdrawn).min_by(next)?;
+            let first = self.bindings.iter().min_by(next)?;
             return Some(Alarm::Wake(WakeReason::LeaseEnding { address: first.address.into() }));
         }
-        let at = self.bindings.iter().position(|binding| binding.withdrawn || over(binding))?;
+        let at = self.bindings.iter().position(over)?;
+        Some(self.gone(at))
+    }
+
+    /// Does without the binding at `at`.
+    fn gone(&mut self, at: usize) -> Alarm {
         let gone = self.bindings.swap_remove(at);
         if self.bindings.is_empty() {
             self.watch = None;
         }
-        Some(Alarm::Withdraw(gone.address.into()))
+        Alarm::Withdraw(gone.address.into())
     }
 
     /// Asks for more time.

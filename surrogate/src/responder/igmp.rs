@@ -47,7 +47,10 @@ impl Igmp {
         if let Message::Query(query) = &message {
             // "any of the addresses (unicast or multicast) assigned to the interface" (RFC 9776 4.1.12).
             let to_all = ip.dst == igmp::ALL_HOSTS || query.group == Some(ip.dst);
-            let to_guest = frame.dst == identity.mac && identity.holds(IpAddr::V4(ip.dst));
+            // But no router beyond the link makes us speak on it.
+            let to_guest = frame.dst == identity.mac
+                && identity.holds(IpAddr::V4(ip.dst))
+                && identity.is_on_link(IpAddr::V4(ip.src));
             if !(to_all || to_guest) {
                 return Heard::Noted;
             }
@@ -496,6 +499,14 @@ mod tests {
         for (dst, answers) in [(GUEST_V4, 1), (igmp::ALL_HOSTS, 1), (igmp::ALL_V3_ROUTERS, 0), (GROUP, 0)] {
             let mut sleeper = Sleeper::that_said(&[report(GROUP)]);
             assert_eq!(sleeper.answers(&sent(PEER_V4, dst, &message)).len(), answers, "{dst}");
+        }
+        // A snooping switch asks from 0.0.0.0 (RFC 4541 2.1.1), and only the guest's own address is reached from afar.
+        let far = Ipv4Addr::new(198, 51, 100, 7);
+        for (src, dst, answers) in
+            [(far, GUEST_V4, 0), (far, igmp::ALL_HOSTS, 1), (Ipv4Addr::UNSPECIFIED, igmp::ALL_HOSTS, 1)]
+        {
+            let mut sleeper = Sleeper::that_said(&[report(GROUP)]);
+            assert_eq!(sleeper.answers(&sent(src, dst, &message)).len(), answers, "{src} to {dst}");
         }
     }
 

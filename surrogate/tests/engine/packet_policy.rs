@@ -512,10 +512,12 @@ fn membership_rows() -> Vec<(&'static str, Case)> {
     let local = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
     let group = icmpv6::solicited_node(GUEST.v6());
     let mld_report = [&[131, 0, 0, 0, 0, 0, 0, 0][..], &group.octets()].concat();
+    let far_v4 = Ipv4Addr::new(198, 51, 100, 7);
     let far = icmp(to_group(ALL_NODES.into()), v6(CLIENT), ALL_NODES.into(), 130, 0, &[0; 20]);
     vec![
         ("igmp-query", igmp_query(None, true).into()),
         ("igmp-query-unicast", igmp_message(TO_GUEST, CLIENT.v4(), GUEST.v4(), &third).into()),
+        ("igmp-query-off-link", igmp_message(TO_GUEST, far_v4, GUEST.v4(), &third).into()),
         ("igmp-query-group", igmp_query(Some(JOINED), false).into()),
         ("igmp-query-sources", for_sources(&[CLIENT.v4()]).into()),
         ("igmp-query-other-group", igmp_query(Some(Ipv4Addr::new(239, 9, 9, 9)), false).into()),

@@ -428,6 +428,20 @@ fn the_answer_to_the_guests_own_request_is_held_for_it_and_counts() {
 }
 
 #[test]
+fn the_answer_to_the_guests_own_request_that_takes_an_address_away_wakes_it() {
+    for valid in [3600, INFINITE] {
+        let mut world = World::with_lease(valid);
+        world.asks(kind::RENEW, 78);
+        let mut world = world.sleep();
+        let one = [leased(GUEST_V6, 0, 0), leased(SECOND, valid, valid)];
+        let heard = world.hear(&reply(78, &SERVER, &[association(IAID, [0, 0], &one)]));
+        let address = GUEST_V6.into();
+        assert_eq!(heard, Heard::Wake(WakeReason::LeaseRefused { address, by: SERVER_LINK.into() }));
+        assert_eq!(world.next().unwrap().unwrap_err(), Alarm::Withdraw(address));
+    }
+}
+
+#[test]
 fn an_awake_guest_speaks_for_itself_and_what_was_learned_while_it_slept_stays() {
     let mut world = World::with_lease(3600).sleep();
     let request = world.request();
