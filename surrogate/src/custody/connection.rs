@@ -78,7 +78,7 @@ pub(super) struct Connection {
     pub(super) class: u8,
     /// IPv6 flow label of the guest's segments.
     pub(super) flow_label: u32,
-    /// TCP-MD5 or TCP-AO.
+    /// TCP-MD5 or TCP-AO, as the guest's own segments are: what only others sign is no segment of it.
     pub(super) signed: bool,
     /// What follows the guest's FIN.
     pub(super) guest_fin: Option<Seq>,
@@ -195,6 +195,16 @@ impl Connection {
     pub(super) fn largest_window(&self) -> u32 {
         let scale = self.peer_scale.unwrap_or(MAX_SCALE).min(MAX_SCALE);
         u32::from(self.peer_window_max.unwrap_or(u16::MAX)) << scale
+    }
+
+    /// Whether the peer may acknowledge up to `number`: what the guest has sent, and no less than the largest window
+    /// allows to be under way (RFC 5961 5.2). In the handshake that is its SYN and the data on it (RFC 7413).
+    pub(super) fn may_acknowledge(&self, number: Seq) -> bool {
+        let most = match self.phase {
+            Phase::SynSent | Phase::SynReceived => u32::from(u16::MAX),
+            Phase::Established => self.largest_window().max(u16::MAX.into()),
+        };
+        self.snd_nxt.since(number) <= most
     }
 
     /// The timestamps of an answer to a segment of the peer with sequence number `seq` and these timestamps, or

@@ -156,12 +156,14 @@ impl Connection {
         }
     }
 
-    /// A segment of the peer's, no reset and no request.
+    /// A segment of the peer's, no reset and no request; or of a stranger, which the guest would not take.
     fn hear_peer(&mut self, segment: &Segment<'_>) {
-        if !segment.has(TcpFlags::ACK) || self.snd_nxt.is_before(segment.ack()) {
+        if !segment.has(TcpFlags::ACK)
+            || !self.may_acknowledge(segment.ack())
+            || (segment.options.signed && !self.signed)
+        {
             return;
         }
-        self.signed |= segment.options.signed;
         self.sack |= segment.options.sack;
         self.snd_una = Some(match self.snd_una {
             Some(una) => una.advanced_to(segment.ack()),
@@ -377,5 +379,37 @@ mod tests {
         assert_eq!((world.custody.table.len(), live), (16, 8));
         assert_eq!(world.custody.counters().evicted, 5_000 - 8);
         assert_eq!(world.custody.counters().full, 0);
+    }
+
+    #[test]
+    fn a_strangers_signature_or_end_does_not_keep_the_guest_awake() {
+        let md5 = [[19, 18].as_slice(), &[0; 16]].concat();
+        for n in 0..2_000_u32 {
+            let mut world = World::stamped();
+            let before = only(&world);
+            // Whatever it acknowledges of what the guest has sent, but what the peer still can (RFC 5961 5.2).
+            let number = SN.wrapping_sub(60_000 + n * 1_000_000);
+            world.peer_sends(&seg(RN.wrapping_add(100), number).flags(FIN_ACK).options(&md5));
+            assert_eq!(only(&world), before, "{number:x}");
+        }
+        // Nor one that hits: a guest whose own segments are not signed takes none that are.
+        let mut world = World::stamped();
+        world.peer_sends(&seg(RN, SN).options(&md5));
+        assert!(!only(&world).signed);
+    }
+
+    #[test]
+    fn a_strangers_answer_to_the_guests_syn_agrees_nothing() {
+        let mut world = World::new();
+        world.guest_sends(&seg(99, 0).flags(SYN).options(&[3, 3, SCALE, 1]));
+        for n in 1..1_000_u32 {
+            world.peer_sends(&seg(199, 100_u32.wrapping_sub(n * 1_000_000)).flags(SYN_ACK));
+        }
+        assert_eq!((only(&world).guest_scale, only(&world).snd_una), (Some(SCALE), None));
+        // With data on the SYN (RFC 7413) it may acknowledge less than all.
+        world.guest_sends(&seg(99, 0).flags(SYN).options(&[3, 3, SCALE, 1]).data(&[1; 100]).port(2));
+        world.peer_sends(&seg(199, 100).flags(SYN_ACK).options(&[3, 3, 5, 1]).port(2));
+        let early = world.custody.table.iter().find(|c| c.tuple.peer_port == 2).unwrap();
+        assert_eq!((early.peer_scale, early.snd_una), (Some(5), Some(Seq(100))));
     }
 }
