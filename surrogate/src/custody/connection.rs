@@ -92,6 +92,8 @@ pub(super) struct Connection {
     pub(super) sent_at: Option<Instant>,
     /// When it was asked for its state before it falls asleep.
     pub(super) asked_at: Option<Instant>,
+    /// Nothing of it was said by the guest: it was inferred from what its peer said.
+    pub(super) inferred: bool,
     /// The state is the guest's at the moment it stopped, and not only that of the last segment that was seen.
     pub(super) exact: bool,
     /// Of the newest acknowledgement that is kept for the guest: number and window.
@@ -147,6 +149,7 @@ impl Connection {
             repeats: 0,
             sent_at: None,
             asked_at: None,
+            inferred: false,
             exact: false,
             noted: None,
             kept_alive_at: None,
@@ -188,6 +191,12 @@ impl Connection {
     /// Bytes that the guest accepts from `rcv_nxt` on; the most that it can be if the scale is unknown.
     pub(super) fn window_bytes(&self) -> u32 {
         u32::from(self.window) << self.guest_scale.unwrap_or(MAX_SCALE).min(MAX_SCALE)
+    }
+
+    /// How far below `rcv_nxt` a segment that the peer sends again may begin: as far as a window reaches.
+    pub(super) fn farthest_below(&self) -> u32 {
+        let known = self.guest_scale.map_or(0, |_| self.window_bytes());
+        known.max(u16::MAX.into())
     }
 
     /// MAX.SND.WND (RFC 5961 5.2): the largest window that the peer ever offered; the most that it can be as far

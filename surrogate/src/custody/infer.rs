@@ -13,6 +13,10 @@
 //! 3. The answer begins at SEQ+1: then SND.UNA = SND.NXT = SEQ+1, nothing is under way, and custody begins with RN = SEQ+1,
 //!    SN = SEG.ACK, TSval = its TSecr (the guest's last that the peer took). The keep-alive is answered then.
 //!
+//! What the peer is asked says nothing that a stranger could not guess, so one who knows the ends of a connection can
+//! have it inferred as he likes. Thus what does not fit it, above or below, is never taken for old: it wakes. And none
+//! of it outlives the sleep: what the guest itself says then counts.
+//!
 //! Anything else (data, one garbage byte that could be data, another number, no answer to our question) is held and
 //! wakes, as ever.
 //!
@@ -129,6 +133,7 @@ impl Custody {
                 .options
                 .timestamps
                 .map(|theirs| Clock { value: Seq(theirs.echo), recent: Seq(theirs.value) }),
+            inferred: true,
             kept_alive_at: Some(now),
             ..Connection::new(segment.tuple, peer_mac, Phase::Established, numbers, now)
         };
@@ -176,6 +181,7 @@ const WAYS: usize = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::custody::CustodyPolicy;
     use crate::custody::testing::{RN, SN, Said, Seg, TSRECENT, TSVAL, World, seg};
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -218,6 +224,41 @@ mod tests {
             assert_eq!((kind, said.seq, said.ack), (Kind::KeepAlive, SN, RN));
         }
         assert_eq!(world.judge(&seg(RN, SN).data(b"x")), Judgement::HoldAndWake);
+    }
+
+    #[test]
+    fn a_connection_that_a_stranger_made_us_infer_wrongly_costs_the_real_peer_nothing() {
+        // He knows its ends and no number of it, and need not hear what the peer is asked.
+        for (seq, ack) in
+            [(RN.wrapping_add(0x2000_0000), SN), (RN.wrapping_sub(0x2000_0000), SN ^ 0x5555_0000)]
+        {
+            let mut world = unknown();
+            assert_eq!(world.judge(&seg(seq, ack)), Judgement::Hold);
+            world.after(SECOND);
+            assert!(world.answer(&seg(seq, ack)).is_some());
+            assert!(world.answer(&seg(seq.wrapping_add(1), ack)).is_some());
+            assert_eq!(world.custody.counters().inferred, 1);
+            world.after(SECOND);
+            for real in [seg(RN, SN).data(b"data"), seg(RN.wrapping_sub(1), SN), seg(RN, SN)] {
+                assert_eq!(world.judge(&real), Judgement::HoldAndWake, "{seq:x}: {real:x?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_inferred_does_not_outlive_the_sleep_and_what_the_guest_says_counts() {
+        let mut world = asked();
+        world.answer(&seg(RN, SN)).expect("the keep-alive's answer");
+        let learned = world.custody.learned();
+        world.custody.wake();
+        assert_eq!(world.custody.counters().connections, 0);
+        // One of a stranger's numbers, which the guest's own are behind, and that survived a restart.
+        world.custody = Custody::restore(&learned, CustodyPolicy::default(), 3);
+        world.guest_sends(&seg(SN.wrapping_sub(70_000), RN.wrapping_sub(70_000)).window(9));
+        world.custody.sleep(world.now, &mut world.rng);
+        let (_, said) =
+            world.answer(&seg(RN.wrapping_sub(70_001), SN.wrapping_sub(70_000))).expect("an answer");
+        assert_eq!((said.seq, said.ack), (SN.wrapping_sub(70_000), RN.wrapping_sub(70_000)));
     }
 
     #[test]

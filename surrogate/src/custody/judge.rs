@@ -13,11 +13,14 @@
 //! | `rst-in-window` | challenged |
 //! | `rst-outside` | nothing |
 //! | `syn`, any sequence number | challenged |
-//! | `ack-too-old`: below SN less the largest window | challenged |
+//! | `ack-too-old`: below SN less the largest window | challenged; hold and wake if our state may be old |
 //! | `outside`: above the window | told where the window is; hold and wake if our state may be old |
 //!
 //! The last row is RFC 9293's own for what is not acceptable. A guest that was asked for its state when it fell
 //! asleep said where its window ends, and no peer sends beyond; so it is a stranger's guess, and wakes nobody.
+//! If our state may be old, or only inferred, then what is further below RN than any window and what acknowledges too
+//! little are no more certain to be old: the connection may have gone on, or a new one of the same ends begun. They
+//! are held and wake.
 
 use surrogate_wire::{Frame, Packet, TcpFlags};
 
@@ -122,8 +125,12 @@ impl Custody {
 
 /// What `segment` is to `connection`.
 pub(super) fn assess(connection: &Connection, segment: &Segment<'_>) -> Assessment {
-    if !connection.is_answerable() || segment.options.signed {
+    if !connection.is_answerable() {
         return Assessment::Guests;
+    }
+    // Dropped by who has no key for it (RFC 2385 3.0, RFC 5925 7.5), as the guest has none that signs nothing itself.
+    if segment.options.signed {
+        return Assessment::Nothing;
     }
     let (rn, sn) = (connection.rcv_nxt, connection.snd_nxt);
     let (seq, ack) = (segment.seq(), segment.ack());
@@ -145,6 +152,9 @@ pub(super) fn assess(connection: &Connection, segment: &Segment<'_>) -> Assessme
     }
     let (is_below, reaches_above) = (seq.is_before(rn), rn.is_before(segment.end()));
     if is_below && !reaches_above {
+        if !connection.exact && rn.since(seq) > connection.farthest_below() {
+            return Assessment::Guests;
+        }
         let plain = !segment.has(TcpFlags::FIN) && !segment.has(TcpFlags::URG);
         return if seq == rn.minus(1) && plain {
             if sn.is_before(ack) { Assessment::Guests } else { Assessment::Owed(Kind::KeepAlive) }
@@ -157,7 +167,7 @@ pub(super) fn assess(connection: &Connection, segment: &Segment<'_>) -> Assessme
     }
     // RFC 5961 5.2.
     if ack.is_before(sn.minus(connection.largest_window())) {
-        return Assessment::Owed(Kind::ChallengeAck);
+        return if connection.exact { Assessment::Owed(Kind::ChallengeAck) } else { Assessment::Guests };
     }
     if sn.is_before(ack) || ahead != 0 || !segment.is_bare_ack() {
         let one_byte = segment.tcp.payload.len() == 1 && segment.tcp.segment_len() == 1;
@@ -388,9 +398,40 @@ mod tests {
     }
 
     #[test]
-    fn a_signed_segment_is_left_to_the_guest() {
-        let signed = keep_alive().options(&[[19, 18].as_slice(), &[0; 16]].concat());
-        assert_eq!(judged(&signed), Judgement::HoldAndWake);
+    fn a_signed_segment_is_left_to_a_guest_that_signs_its_own_and_nothing_to_another() {
+        let md5 = [[19, 18].as_slice(), &[0; 16]].concat();
+        for signed in [keep_alive(), seg(RN, SN).data(b"x"), seg(7, 7).flags(RST), seg(7, 7).flags(SYN)] {
+            let signed = signed.options(&md5);
+            assert_eq!(judged(&signed), Judgement::Nothing, "a stranger's, who may be anywhere");
+            let mut world = World::connected();
+            world.guest_sends(&seg(SN, RN).window(W).options(&md5));
+            assert_eq!(world.settled().judge(&signed), Judgement::HoldAndWake);
+        }
+    }
+
+    /// A connection of which the guest has not confirmed what was seen of it, or was known before a restart.
+    fn unconfirmed() -> World {
+        let mut world = World::connected();
+        world.custody.sleep(world.now, &mut world.rng);
+        world
+    }
+
+    #[test]
+    fn what_may_be_of_a_newer_connection_of_the_same_ends_wakes_if_the_state_is_not_exact() {
+        // It may have gone on for gigabytes since, or begun anew anywhere: then this is no old segment.
+        for behind in [WINDOW.max(65_535) + 1, 1 << 20, 1 << 30, (1 << 31) - 1] {
+            for segment in [seg(RN.wrapping_sub(behind), SN), seg(RN.wrapping_sub(behind), SN).data(b"x")] {
+                assert_eq!(unconfirmed().judge(&segment), Judgement::HoldAndWake, "{behind}");
+                assert_eq!(judged(&segment), Judgement::Answer(Kind::DuplicateAck), "{behind}");
+            }
+        }
+        let too_old = seg(RN, SN.wrapping_sub((800 << 6) + 1)).data(b"x");
+        assert_eq!(unconfirmed().judge(&too_old), Judgement::HoldAndWake);
+        // But what lies close below was seen.
+        for behind in [1, 2, 5_000] {
+            let old = seg(RN.wrapping_sub(behind), SN).data(b"x");
+            assert!(matches!(unconfirmed().judge(&old), Judgement::Answer(_)), "{behind}");
+        }
     }
 
     #[test]

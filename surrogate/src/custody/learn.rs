@@ -66,7 +66,7 @@ impl Custody {
             }
         } else if !segment.has(TcpFlags::ACK) {
             return;
-        } else if self.table.find(&tuple).is_some() {
+        } else if self.table.get(&tuple).is_some_and(|there| !there.inferred) {
             self.table.get_mut(&tuple)
         } else {
             let numbers = (segment.ack(), segment.end());

@@ -37,6 +37,8 @@ struct Kept {
     signed: bool,
     guest_fin: Option<Seq>,
     peer_fin: Option<Seq>,
+    #[serde(default)]
+    inferred: bool,
 }
 
 impl Custody {
@@ -84,6 +86,7 @@ impl Kept {
             signed: c.signed,
             guest_fin: c.guest_fin,
             peer_fin: c.peer_fin,
+            inferred: c.inferred,
         }
     }
 
@@ -110,6 +113,7 @@ impl Kept {
             signed: self.signed,
             guest_fin: self.guest_fin,
             peer_fin: self.peer_fin,
+            inferred: self.inferred,
             ..Connection::new(tuple, peer_mac, Phase::Established, numbers, Instant::ZERO)
         })
     }

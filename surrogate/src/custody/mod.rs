@@ -35,8 +35,8 @@ mod tests;
 use serde::{Deserialize, Serialize};
 use surrogate_wire::{Frame, Packet};
 
-use connection::Phase;
 pub use connection::Tuple;
+use connection::{Connection, Phase};
 pub use learned::CustodyLearned;
 pub use represent::Unrepresentable;
 pub use segment::LONGEST_FRAME;
@@ -177,12 +177,18 @@ impl Custody {
     /// Those to the guest whose end was missed are connections; of the guest's own nothing is known then but that
     /// they were tried, and what is under way is the guest's to go on with.
     fn end_handshakes(&mut self, now: Instant) {
-        let mut at = 0;
-        while let Some(connection) = self.table.at_mut(at) {
+        for connection in self.table.iter_mut() {
             if connection.phase == Phase::SynReceived && !connection.is_in_handshake(now) {
                 connection.phase = Phase::Established;
             }
-            if connection.phase == Phase::Established {
+        }
+        self.keep_only(|connection| connection.phase == Phase::Established);
+    }
+
+    fn keep_only(&mut self, which: impl Fn(&Connection) -> bool) {
+        let mut at = 0;
+        while let Some(connection) = self.table.at(at) {
+            if which(connection) {
                 at += 1;
             } else {
                 self.table.remove_at(at);
@@ -190,12 +196,14 @@ impl Custody {
         }
     }
 
-    /// The guest speaks for itself: nothing is due any more, what was learned stays and is exact no longer.
+    /// The guest speaks for itself: nothing is due any more, what was learned stays and is exact no longer, what was
+    /// inferred goes.
     pub fn wake(&mut self) {
         self.soliciting = None;
         if !core::mem::replace(&mut self.asleep, false) {
             return;
         }
+        self.keep_only(|connection| !connection.inferred);
         for connection in self.table.iter_mut() {
             connection.exact = false;
             connection.asked_at = None;
