@@ -52,7 +52,7 @@ pub use knowledge::Knowledge;
 use surrogate_wire::{Frame, Mac, Packet, Received};
 pub use verdict::{Answered, DropReason, Verdict, Verdicts};
 
-use crate::guest::identity::{NicId, PortId};
+use crate::guest::identity::{NicId, NicIdentity, PortId};
 use crate::guest::table::{Lan, Place, Table};
 use crate::hash::Seeded;
 use crate::responder::router::Advertised;
@@ -178,12 +178,13 @@ impl Engine {
 
     /// Learns from one frame that an awake guest sent (`from_guest`) or got at its own port: what a stand-in
     /// will have to know. No verdict, and nothing is said. A frame of a guest that we stand in for is ignored:
-    /// it cannot have sent it.
+    /// it cannot have sent it. So is one of another station behind that port, or of another VLAN there.
     pub fn handle_observed(&mut self, now: Instant, id: NicId, from_guest: bool, frame: Received<'_>) {
         let Ok(parsed) = Frame::parse(&frame) else { return };
         let Ok(packet) = Packet::parse(&parsed, frame.offload) else { return };
         if let Some(nic) = self.by_id_mut(id)
             && nic.mode != Mode::Answer
+            && is_its_own(&nic.identity, from_guest, &parsed)
         {
             nic.counters.observed += 1;
             nic.fresh = false;
@@ -353,6 +354,18 @@ impl Engine {
         core::mem::swap(&mut self.rng, rng);
         done
     }
+}
+
+/// Whether a frame at a NIC's own port is that NIC's: a guest may have guests and containers of its own, with other
+/// MACs, and other VLANs with the same one. A port may take the tag of its own VLAN off.
+fn is_its_own(identity: &NicIdentity, from_guest: bool, frame: &Frame<'_>) -> bool {
+    let station = if from_guest {
+        frame.src == identity.mac
+    } else {
+        frame.dst == identity.mac || !frame.dst.is_unicast()
+    };
+    let vid = frame.tags.vid();
+    station && (vid.is_none() || vid == identity.vlan) && frame.tags.inner_vid().is_none()
 }
 
 // Without the bytes.

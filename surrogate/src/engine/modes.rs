@@ -231,18 +231,18 @@ impl Engine {
         let Ok(frame) = Frame::parse(received) else { return Verdict::Drop(DropReason::Malformed) };
         let packet = Packet::parse(&frame, received.offload);
         let view = View::new(received, &frame, &packet);
-        match self.hear(now, place, view) {
+        let Some(nic) = self.at(place) else { return Verdict::Hold };
+        let here = frame.tags.vid().unwrap_or(0) == nic.identity.vlan.unwrap_or(0);
+        let reach = if held.flooded { Reach::Flooded } else { reach(here, frame.tags) };
+        let heard = if reach == Reach::OtherVlan { Heard::NotMine } else { self.hear(now, place, view) };
+        match heard {
             Heard::NotMine => {}
             Heard::Noted => return Verdict::Absorb,
             Heard::Owed(by) => return Verdict::Answer(by),
             Heard::TooMany => return Verdict::Hold,
             Heard::Wake(reason) => return self.ask_wake(place, reason),
         }
-        let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut) else {
-            return Verdict::Hold;
-        };
-        let here = frame.tags.vid().unwrap_or(0) == nic.identity.vlan.unwrap_or(0);
-        let reach = if held.flooded { Reach::Flooded } else { reach(here, frame.tags) };
+        let Some(nic) = self.nics.get(place as usize).and_then(Option::as_ref) else { return Verdict::Hold };
         let wanted = classify(&nic.identity, &nic.ports, reach, view, self.limits.mtu);
         match self.take_custody(now, place, reach, view, false, wanted) {
             Custodial::NotMine => {}

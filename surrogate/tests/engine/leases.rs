@@ -1,10 +1,12 @@
 //! Leases that are kept, lost and given back: what the engine does beside the frames of the policy.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr};
 
 use surrogate::engine::{Answered, Command, Mode, Notice, Verdict, WakeReason};
 use surrogate::guest::identity::{InterfaceAddress, NicIdentity};
-use surrogate_wire::dhcpv4::kind;
+use surrogate_wire::dhcpv4::{Renewal, kind};
+use surrogate_wire::emit::Ethernet;
+use surrogate_wire::{Mac, Tags};
 
 use crate::frames::*;
 use crate::scenario::*;
@@ -148,4 +150,52 @@ fn new_options_are_told_once_an_epoch_and_wake_nobody() {
             s.receive(&dhcp6_answer(*other, 3600));
         }
     }
+}
+
+/// Another station's request for an address of its own, or the guest's on another of its interfaces.
+fn request_of(chaddr: Mac, ciaddr: Ipv4Addr, xid: u32, tags: Tags) -> Vec<u8> {
+    let to = Ethernet { dst: Mac::BROADCAST, src: chaddr, tags };
+    let renewal = Renewal { xid, secs: 0, ciaddr, chaddr, options: &[] };
+    frame(|out| renewal.write(&to, Ipv4Addr::BROADCAST, 1, out).expect("it fits"))
+}
+
+#[test]
+fn other_stations_and_vlans_behind_the_guests_port_are_not_the_guest() {
+    // A container with a MAC of its own; the guest's own interface in a VLAN of its own, with the same MAC.
+    for (chaddr, tags) in [(NEIGHBOUR.mac(), Tags::NONE), (GUEST.mac(), Tags::for_vid(Some(20)))] {
+        let mut s = Scenario::new(&[identity()]);
+        s.observe(true, &dhcp_renewal(77));
+        s.observe(false, &dhcp_answer(TO_GUEST, kind::ACK, 77));
+        s.observe(true, &request_of(chaddr, Ipv4Addr::new(198, 51, 100, 7), 78, tags));
+        s.observe(false, &dhcp_answer(between(chaddr, CLIENT.mac()), kind::NAK, 78));
+        s.mode(1, Mode::Answer).outputs();
+        assert_eq!(requests(s.at_ms(HOUR_MS / 2)).len(), 1, "the guest's lease goes on");
+    }
+}
+
+#[test]
+fn a_port_may_take_off_the_tag_of_its_own_vlan() {
+    for tags in [Tags::NONE, Tags::for_vid(Some(7))] {
+        let mut identity = identity();
+        identity.vlan = Some(7);
+        let mut s = Scenario::new(&[identity]);
+        s.observe(true, &request_of(GUEST.mac(), GUEST.v4(), 77, tags));
+        let answer = dhcp_answer(Ethernet { tags, ..TO_GUEST }, kind::ACK, 77);
+        s.observe(false, &answer);
+        s.mode(1, Mode::Answer).outputs();
+        assert_eq!(requests(s.at_ms(HOUR_MS / 4)), [] as [u32; 0], "its times are known");
+        assert_eq!(requests(s.at_ms(HOUR_MS / 2)).len(), 1);
+    }
+}
+
+#[test]
+fn what_was_held_in_another_vlan_is_no_answer_to_the_guests_request() {
+    let mut s = Scenario::new(&[identity()]);
+    s.observe(true, &dhcp_renewal(77));
+    s.mode(1, FENCE);
+    let tags = Tags::for_vid(Some(20));
+    let elsewhere = dhcp_answer(Ethernet { tags, ..TO_GUEST }, kind::NAK, 77);
+    assert_eq!(s.verdict(&elsewhere), Some(Verdict::HoldAndWake), "only the guest knows");
+    s.mode(1, Mode::Answer).outputs();
+    assert_eq!(s.verdict(&arp_request(CLIENT, GUEST.v4())), Some(Verdict::Answer(Answered::Arp)));
 }
