@@ -22,7 +22,7 @@ use surrogate_wire::dhcpv4::{
 use surrogate_wire::emit::Ethernet;
 use surrogate_wire::{Dhcpv4 as Message, Frame, FrameBuf, Mac, Packet, Tags, Transport};
 
-use super::lease::{Alarm, GRACE, SPREAD_MS, Times, left};
+use super::lease::{ANSWERABLE, Alarm, GRACE, SPREAD_MS, Times, left};
 use super::presence::Heard;
 use crate::engine::{Answered, WakeReason};
 use crate::guest::identity::NicIdentity;
@@ -126,7 +126,7 @@ impl Dhcpv4 {
             (true, FROM_CLIENT) if message.chaddr == frame.src => {
                 self.guest_says(now, frame.dst, dst, &message);
             }
-            (false, FROM_SERVER) => self.guest_is_told(frame.src, &message),
+            (false, FROM_SERVER) => self.guest_is_told(now, frame.src, &message),
             _ => {}
         }
     }
@@ -146,9 +146,9 @@ impl Dhcpv4 {
         if message.chaddr != identity.mac {
             return Heard::NotMine;
         }
-        if let Some(asked) = self.asked.filter(|asked| asked.xid == message.xid) {
+        if let Some(asked) = self.answered_by(now, &message) {
             // The guest waits for it, so it is held like any other.
-            self.guest_is_told(frame.src, &message);
+            self.guest_is_told(now, frame.src, &message);
             self.sleep(now, rng, identity);
             return match (asked.address, message.kind) {
                 (Some(address), kind::NAK) => {
@@ -350,10 +350,16 @@ impl Dhcpv4 {
         }
     }
 
+    /// The guest's own request, if this may be the answer to it.
+    fn answered_by(&self, now: Instant, message: &Message<'_>) -> Option<Asked> {
+        let may_be = |asked: &Asked| asked.xid == message.xid && now.since(asked.at) <= ANSWERABLE;
+        self.asked.filter(may_be)
+    }
+
     /// A server's answer to the guest's own request.
-    fn guest_is_told(&mut self, station: Mac, message: &Message<'_>) {
+    fn guest_is_told(&mut self, now: Instant, station: Mac, message: &Message<'_>) {
         let ours = self.client.as_ref().is_some_and(|client| client.chaddr == message.chaddr);
-        let Some(asked) = self.asked.filter(|asked| ours && asked.xid == message.xid) else { return };
+        let Some(asked) = self.answered_by(now, message).filter(|_| ours) else { return };
         match message.kind {
             kind::ACK if !message.yiaddr.is_unspecified() => {
                 let Some(terms) = terms(asked.at, message) else { return };
@@ -436,7 +442,9 @@ fn server(station: Mac, message: &Message<'_>) -> Option<Server> {
 
 fn terms(from: Instant, message: &Message<'_>) -> Option<Terms> {
     let lifetime = message.lease_time?;
-    Some(Terms { from, lifetime, renewal: message.renewal, rebinding: message.rebinding })
+    // Who says at once says nothing: else a long lease would be renewed every second.
+    let said = |time: Option<u32>| time.filter(|seconds| *seconds > 0);
+    Some(Terms { from, lifetime, renewal: said(message.renewal), rebinding: said(message.rebinding) })
 }
 
 /// What an acknowledgement says beside times and server, as a number that is another one if that is.

@@ -16,7 +16,7 @@ use surrogate_wire::dhcpv6::{
 use surrogate_wire::emit::Ethernet;
 use surrogate_wire::{Dhcpv6 as Received, Frame, FrameBuf, Packet, Tags, Transport};
 
-use super::lease::{Alarm, GRACE, SPREAD_MS, Times, left};
+use super::lease::{ANSWERABLE, Alarm, GRACE, SPREAD_MS, Times, left};
 use super::ndisc::multicast_mac;
 use super::presence::Heard;
 use crate::engine::{Answered, WakeReason};
@@ -29,8 +29,8 @@ use crate::time::{Duration, Instant};
 pub struct Dhcpv6 {
     /// How the guest asks.
     client: Option<Client>,
-    /// The guest's own request that is not answered yet.
-    asked: Option<u32>,
+    /// The guest's own request that is not answered yet, and when it was sent.
+    asked: Option<(u32, Instant)>,
     /// What it has.
     bindings: Vec<Binding>,
     /// Who gave it.
@@ -123,7 +123,7 @@ impl Dhcpv6 {
     pub fn learn(&mut self, now: Instant, from_guest: bool, _: &Frame<'_>, packet: &Packet<'_>) {
         let Some((src, dst, message)) = message(packet, from_guest) else { return };
         if from_guest {
-            self.guest_says(src, &message);
+            self.guest_says(now, src, &message);
         } else {
             self.guest_is_told(now, dst, &message);
         }
@@ -142,7 +142,7 @@ impl Dhcpv6 {
         if !self.is_reply_to_client(dst, &message) {
             return Heard::NotMine;
         }
-        if self.asked == Some(message.xid) {
+        if self.is_answered_by(now, &message) {
             // The guest waits for it, so it is held like any other.
             self.asked = None;
             let refused = self.take(now, &message);
@@ -322,14 +322,14 @@ impl Dhcpv6 {
         }
     }
 
-    fn guest_says(&mut self, src: Ipv6Addr, message: &Received<'_>) {
+    fn guest_says(&mut self, now: Instant, src: Ipv6Addr, message: &Received<'_>) {
         let Some(duid) = message.client.and_then(Duid::new).filter(|_| src.is_unicast_link_local()) else {
             return;
         };
         match message.kind {
             kind::SOLICIT | kind::REQUEST | kind::CONFIRM | kind::RENEW | kind::REBIND => {
                 self.client = Some(Client { duid, link_local: src, options: kept(message) });
-                self.asked = Some(message.xid);
+                self.asked = Some((message.xid, now));
                 // Even if nobody sees the answer: what of it the guest has will be known when it falls asleep.
                 if message.kind != kind::SOLICIT {
                     for association in message.associations() {
@@ -350,7 +350,7 @@ impl Dhcpv6 {
 
     /// A server's answer to the guest's own request.
     fn guest_is_told(&mut self, now: Instant, dst: Ipv6Addr, message: &Received<'_>) {
-        if self.asked != Some(message.xid) || !self.is_reply_to_client(dst, message) {
+        if !self.is_answered_by(now, message) || !self.is_reply_to_client(dst, message) {
             return;
         }
         self.asked = None;
@@ -377,6 +377,11 @@ impl Dhcpv6 {
                 self.bindings.push(Binding::new(iaid, address, None));
             }
         }
+    }
+
+    /// Whether this may be the answer to the guest's own request.
+    fn is_answered_by(&self, now: Instant, message: &Received<'_>) -> bool {
+        self.asked.is_some_and(|(xid, at)| xid == message.xid && now.since(at) <= ANSWERABLE)
     }
 
     fn is_reply_to_client(&self, dst: Ipv6Addr, message: &Received<'_>) -> bool {

@@ -91,6 +91,9 @@ pub(super) fn left(seconds: u32, passed: Duration) -> u32 {
 /// A lease that ended while nobody looked gets this many seconds more, to find a server or to call the guest:
 /// the guest was not told, and its address was answered for by nobody else.
 pub(super) const GRACE: u32 = 60;
+/// How long an answer to the guest's own request is believed: a client that got none repeats it, or has begun anew
+/// (RFC 2131 4.1, RFC 8415 15). What comes later with the same identification, others may have read in the request.
+pub(super) const ANSWERABLE: Duration = Duration::from_secs(60);
 /// A guest has this long before the end to find a server, if a quarter of the time for rebinding passes before.
 const TO_DECIDE: Duration = Duration::from_secs(60);
 /// What a server may take to answer.

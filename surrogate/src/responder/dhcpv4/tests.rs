@@ -216,6 +216,39 @@ fn at_half_of_the_lease_the_guests_request_goes_to_its_server() {
 }
 
 #[test]
+fn a_late_answer_to_the_guests_own_request_is_nobodys() {
+    // Whoever is on the link has read the request, which went to all.
+    let asked_in_vain = |late: u64| {
+        let mut world = World::with_lease(HOUR);
+        world.now = world.now + seconds(600);
+        world.asks(kind::REQUEST, 78, NONE);
+        let asked = world.now;
+        world = world.sleep();
+        world.now = asked + seconds(late);
+        world
+    };
+    let nak = from_server(SERVER, kind::NAK, 78, NONE, &[]);
+    let elsewhere = from_server(SERVER, kind::ACK, 78, Ipv4Addr::new(192, 0, 2, 200), &lease(HOUR));
+    assert!(matches!(asked_in_vain(60).hear(&nak), Heard::Wake(WakeReason::LeaseRefused { .. })));
+    for forged in [nak, elsewhere] {
+        let mut world = asked_in_vain(61);
+        assert_eq!(world.hear(&forged), Heard::NotMine);
+        world.is_told(&forged);
+        assert_eq!(world.request().ciaddr, GUEST_V4, "its lease goes on");
+    }
+}
+
+#[test]
+fn a_server_that_wants_to_be_asked_at_once_is_asked_at_half_of_the_lease() {
+    let mut world = World::new();
+    world.asks(kind::REQUEST, 77, NONE);
+    let times = [58, 4, 0, 0, 0, 0, 59, 4, 0, 0, 0, 0];
+    world.is_told(&from_server(SERVER, kind::ACK, 77, GUEST_V4, &[&lease(HOUR)[..], &times].concat()));
+    let asked = world.now;
+    assert!(about(asked, world.sleep().request().at, 1800));
+}
+
+#[test]
 fn an_acknowledgement_counts_from_when_it_was_asked_for() {
     let mut world = World::with_lease(HOUR).sleep();
     let first = world.request();

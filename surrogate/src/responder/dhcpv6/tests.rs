@@ -175,6 +175,26 @@ fn about(from: Instant, at: Instant, expected: u64) -> bool {
 }
 
 #[test]
+fn a_late_answer_to_the_guests_own_message_is_nobodys() {
+    // Whoever is on the link has read the message, which went to all servers.
+    let takes_away = reply(78, &SERVER, &[association(IAID, [0, 0], &[leased(GUEST_V6, 0, 0)])]);
+    let asked_in_vain = |late: u64| {
+        let mut world = World::with_lease(3600);
+        world.now = world.now + seconds(600);
+        world.asks(kind::RENEW, 78);
+        let asked = world.now;
+        world = world.sleep();
+        world.now = asked + seconds(late);
+        world
+    };
+    assert!(matches!(asked_in_vain(60).hear(&takes_away), Heard::Wake(WakeReason::LeaseRefused { .. })));
+    let mut world = asked_in_vain(61);
+    assert_eq!(world.hear(&takes_away), Heard::NotMine);
+    world.learn(false, &takes_away);
+    assert_eq!(world.request().associations, [(IAID, vec![GUEST_V6, SECOND])], "its leases go on");
+}
+
+#[test]
 fn at_t1_the_guests_server_is_asked_with_the_guests_own_identifiers() {
     let mut world = World::with_lease(3600);
     let given = world.now;
