@@ -86,8 +86,12 @@ impl Llmnr {
         if !message.is_response() || message.opcode() != 0 || message.rcode() != 0 || tentative {
             return;
         }
+        let src = packet.addresses().map(|(src, _)| src);
         for (_, record) in message.records().filter(|(section, _)| *section != Section::Authority) {
-            let is_own = matches!(record.kind, kind::A | kind::AAAA) && (record.flush || !is_mdns);
+            // The speaker's own is the name of where the packet came from: others' names may be told by who passes
+            // them on from another link.
+            let is_own =
+                address(&record).is_some_and(|address| Some(address) == src) && (record.flush || !is_mdns);
             let mut memory = [0; MAX_NAME];
             if is_own && let Some(label) = one_label(record.name.write(&mut memory), is_mdns) {
                 let wire = [&[u8::try_from(label.len()).unwrap_or(0)], label, &[0]].concat();
@@ -279,6 +283,15 @@ impl Llmnr {
             }
         }
         Some(out.finish().len())
+    }
+}
+
+/// The address that a record tells.
+fn address(record: &dns::Record<'_>) -> Option<IpAddr> {
+    match record.kind {
+        kind::A => <[u8; 4]>::try_from(record.data).ok().map(IpAddr::from),
+        kind::AAAA => <[u8; 16]>::try_from(record.data).ok().map(IpAddr::from),
+        _ => None,
     }
 }
 

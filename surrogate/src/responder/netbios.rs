@@ -1,6 +1,7 @@
 //! The NetBIOS name service in a sleeper's name (RFC 1001 15, RFC 1002 4.2 and 5.1.1), over UDP and IPv4.
 //!
-//! Its names are those that the guest registered, refreshed or answered to, and what its operator declared. A
+//! Its names are those that the guest registered, refreshed or answered to as its own (one that serves names answers to
+//! others' as well), and what its operator declared. A
 //! question for one of them, by broadcast or not, is answered to its asker; a node's status to who asks the guest
 //! alone. Another host's wish for a name of the guest's is refused.
 
@@ -85,6 +86,9 @@ impl Netbios {
             return;
         }
         let Ok(read) = surrogate_wire::Netbios::parse(udp.payload) else { return };
+        // A name is the speaker's own if it is said to be where the packet came from.
+        let src = packet.addresses().map(|(src, _)| src);
+        let own = read.nodes().find(|(_, address)| Some(IpAddr::V4(*address)) == src);
         match (from_guest, read.is_response(), read.opcode) {
             (false, true, opcode::REGISTRATION | opcode::MULTIHOMED) if read.rcode() != 0 => {
                 self.forget(read.name)
@@ -95,12 +99,12 @@ impl Netbios {
                 false,
                 opcode::REGISTRATION | opcode::MULTIHOMED | opcode::REFRESH | opcode::REFRESH_ALSO,
             ) => {
-                if let Some((flags, _)) = read.nodes().next() {
+                if let Some((flags, _)) = own {
                     self.keep(read.name, flags, Some(now));
                 }
             }
             (true, true, opcode::QUERY) if read.rcode() == 0 => {
-                if let Some((flags, _)) = read.nodes().next() {
+                if let Some((flags, _)) = own {
                     self.keep(read.name, flags, Some(now));
                 }
                 for (name, flags) in read.status().filter(|(_, flags)| flags & ACTIVE != 0) {

@@ -200,6 +200,23 @@ fn names_are_learned_from_its_own_answers_and_from_multicast_dns() {
 }
 
 #[test]
+fn a_name_of_another_link_that_the_guest_passes_on_is_not_its_own() {
+    let told = |address: [u8; 4]| {
+        message(0, 0x8400, |out| {
+            let data = Data { before: &address, ..Data::default() };
+            let name = wire("printer.local");
+            assert!(out.record(Section::Answer, &name, kind::A, IN | TOP_BIT, 120, &data));
+        })
+    };
+    let mut link = Link::asleep(guest());
+    link.learn(&from_guest([mdns::PORT, mdns::PORT], &told([198, 51, 100, 7])));
+    assert!(link.llmnr.learned(Instant::ZERO).names.is_empty());
+    link.learn(&from_guest([mdns::PORT, mdns::PORT], &told(GUEST_V4.octets())));
+    link.learn(&from_guest([mdns::PORT, mdns::PORT], &told([198, 51, 100, 7])));
+    assert_eq!(link.llmnr.learned(Instant::ZERO).names, [wire("printer")], "its own all the same");
+}
+
+#[test]
 fn names_are_limited_and_survive() {
     let mut link = Link::asleep(declared("declared"));
     for n in 0..20 {

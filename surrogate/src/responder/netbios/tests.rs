@@ -232,6 +232,18 @@ fn names_are_learned_from_what_the_guest_registers_and_answers() {
 }
 
 #[test]
+fn names_that_the_guest_serves_for_others_are_not_its_own() {
+    let mut link = Link::asleep(guest());
+    for (operation, flags) in [(opcode::QUERY, flag::RESPONSE), (opcode::REGISTRATION, DESIRED)] {
+        link.learn(&from_guest(&about(name("THEIRS", 0x20), operation, flags, 0, PEER_V4)));
+    }
+    link.sleep();
+    let asked = query(name("THEIRS", 0x20), NB, DESIRED | BROADCAST);
+    assert_eq!(link.hear(&from_peer(ALL, PORT, &asked)), Heard::NotMine);
+    assert!(link.netbios.learned(Instant::ZERO).names.is_empty());
+}
+
+#[test]
 fn a_status_that_the_guest_told_is_learned_whole() {
     let mut told = Link::declared();
     let status = told.ask(&from_peer(GUEST_V4, 50_000, &query(Name::WILDCARD, NBSTAT, 0)));
