@@ -102,7 +102,7 @@ impl Mdns {
             return quiet;
         }
         let heard = if message.is_response() {
-            self.hear_response(now, rng, family, &datagram, &message)
+            self.hear_response(now, rng, identity, &datagram, &message)
         } else {
             self.hear_query(now, rng, identity, &datagram, &message)
         };
@@ -247,16 +247,17 @@ impl Mdns {
         &mut self,
         now: Instant,
         rng: &mut Rng,
-        family: Family,
+        identity: &NicIdentity,
         datagram: &Datagram,
         message: &Message<'_>,
     ) -> Option<Heard> {
+        let family = Family::of(datagram.dst);
         // "MUST silently ignore any Multicast DNS responses they receive where the source UDP port is not
         // 5353" (6).
         if datagram.asker.port != PORT {
             return None;
         }
-        let told = others::told(&self.store, message);
+        let told = others::told(&self.store, self.store.sayable(identity), message);
         if told.is_conflict {
             return Some(Heard::Wake(WakeReason::NameConflict { by: datagram.asker.address }));
         }

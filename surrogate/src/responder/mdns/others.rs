@@ -16,14 +16,15 @@ pub(super) struct Told {
     pub(super) as_ours: Set,
 }
 
-/// Compares a response with the guest's records.
-pub(super) fn told(store: &Store, message: &Message<'_>) -> Told {
+/// Compares a response with the guest's records, of which those in `sayable` are its own to say: an address that it
+/// has no more, or that it only passed on, is no claim.
+pub(super) fn told(store: &Store, sayable: Set, message: &Message<'_>) -> Told {
     let mut told = Told::default();
     let said =
         message.records().filter(|(section, record)| *section != Section::Authority && record.class == IN);
     for (_, theirs) in said {
         let same = store.same(&theirs);
-        for at in same.iter() {
+        for at in same.iter().filter(|at| sayable.has(*at)) {
             match store.get(at) {
                 Some(own) if theirs.ttl < own.ttl.div_ceil(2) => told.too_short.add(at),
                 Some(own) if theirs.ttl >= own.ttl => told.as_ours.add(at),
@@ -33,7 +34,8 @@ pub(super) fn told(store: &Store, message: &Message<'_>) -> Told {
         // A goodbye to what is not ours is somebody's own affair.
         if same.is_empty() && theirs.ttl > 0 {
             let claimed = store.of(&theirs.name, theirs.kind);
-            told.is_conflict |= claimed.iter().any(|at| store.get(at).is_some_and(|own| own.unique));
+            let is_own = |at: usize| sayable.has(at) && store.get(at).is_some_and(|own| own.unique);
+            told.is_conflict |= claimed.iter().any(is_own);
         }
     }
     told

@@ -607,6 +607,20 @@ fn another_host_that_has_its_name_wakes_the_guest() {
 }
 
 #[test]
+fn an_address_that_is_not_the_guests_to_say_is_no_name_to_fight_for() {
+    // It passes on what it hears on another link, and that host gets another address.
+    let mut link = Link::announced();
+    let passed_on =
+        |last: u8| response(&[("theirs.local", kind::A, IN | TOP_BIT, 120, &[198, 51, 100, last], None)]);
+    link.learn(&from_guest(&passed_on(7)));
+    link.sleep();
+    assert_eq!(link.hear(&from_peer(V4, &passed_on(8))), Heard::Noted);
+    let goodbye = response(&[("theirs.local", kind::A, IN | TOP_BIT, 0, &[198, 51, 100, 7], None)]);
+    assert_eq!(link.hear(&from_peer(V4, &goodbye)), Heard::Noted);
+    assert_eq!(link.said(), []);
+}
+
+#[test]
 fn who_says_goodbye_in_the_guests_name_is_contradicted() {
     let mut link = Link::announced();
     let goodbye = response(&[("printer.local", kind::A, IN | TOP_BIT, 0, &[192, 0, 2, 11], None)]);
