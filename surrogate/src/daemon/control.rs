@@ -252,7 +252,8 @@ impl Control {
             }
             Notice::Expired { address, .. } => {
                 let detail = format!(
-                    "the lifetime of {address} is over, as routers told: not answered for until the guest has woken"
+                    "the lifetime of {address} is over, as routers told: not answered for until the guest has woken or \
+                     they say otherwise"
                 );
                 tracing::warn!(guest = guest.config.name, %address, "an address of a sleeper is over");
                 self.events.record(Some(&guest.config.name), "expired", detail);

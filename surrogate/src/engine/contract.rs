@@ -268,7 +268,7 @@ pub enum Notice {
         address: core::net::IpAddr,
     },
     /// An address of a sleeper ended: its valid lifetime is over, as routers told (RFC 4862 5.5.4). It is no longer
-    /// answered for until the guest has woken. Of several in one epoch only the first is told.
+    /// answered for until the guest has woken, or they tell otherwise. Of several in one epoch only the first is told.
     Expired {
         /// Whose.
         nic: NicId,

@@ -28,7 +28,7 @@ impl Engine {
     pub(super) fn obey(&mut self, now: Instant, command: Command) {
         match command {
             Command::Register(identity) => self.register(*identity),
-            Command::Unregister { nic } => self.unregister(nic),
+            Command::Unregister { nic } => self.unregister(now, nic),
             Command::SetMode { nic, epoch, mode } => self.set_mode(now, nic, epoch, mode),
             Command::Barrier { nic, epoch } => self.ask_barrier(now, nic, epoch),
             Command::Announce { nic } => self.announce_all(now, nic),
@@ -63,7 +63,7 @@ impl Engine {
         let mut withdrawn = Vec::new();
         match slot {
             Some(nic) => {
-                withdrawn.extend(core::iter::from_fn(|| nic.give_back()));
+                withdrawn.extend(core::iter::from_fn(|| nic.give_back(|_, _| true)));
                 self.table.remove(&nic.identity, place);
                 nic.learn(identity, seed);
             }
@@ -76,18 +76,19 @@ impl Engine {
                 self.table.stand_in(&nic.identity, place);
             }
         }
-        for held in withdrawn {
-            self.withdraw(place, held.address);
+        for (held, why) in withdrawn {
+            self.withdraw(place, held.address, why);
         }
     }
 
-    fn unregister(&mut self, nic: NicId) {
+    fn unregister(&mut self, now: Instant, nic: NicId) {
         let Some(place) = self.table.nic(nic) else { return };
         let Some(mut nic) = self.nics.get_mut(place as usize).and_then(Option::take) else { return };
         self.hold.clear(&mut nic.queue, &mut nic.counters, DropReason::GuestGone);
-        while nic.give_back().is_some() {}
+        while nic.give_back(|_, _| true).is_some() {}
         self.reassembly.end_all(&mut nic.parts);
         self.table.remove(&nic.identity, place);
+        self.listen_to_routers(now, Lan::of(&nic.identity));
         self.timers.cancel(place);
         self.ready.retain(|p| *p != place);
     }
@@ -129,6 +130,9 @@ impl Engine {
             }
             _ => self.table.stand_in(&nic.identity, place),
         }
+        let lan = Lan::of(&nic.identity);
+        self.listen_to_routers(now, lan);
+        let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut) else { return };
         match mode {
             Mode::Answer => {
                 if nic.told.forget(Once::GuestSpoke) {

@@ -46,10 +46,19 @@ pub(super) struct Nic {
     declared: Vec<IpAddr>,
     /// When each of its addresses was defended last, in the order of the identity's.
     defended: Vec<Option<Instant>>,
-    /// Addresses that are the sleeper's no longer, and not in its identity until it has woken.
-    withdrawn: Vec<InterfaceAddress>,
+    /// Addresses that are the sleeper's no longer, and not in its identity until it has woken, with why.
+    withdrawn: Vec<(InterfaceAddress, Ended)>,
     /// When to look again whether an address is over.
     pub(super) check_at: Option<Instant>,
+}
+
+/// Why an address is a sleeper's no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// A DHCP server took it away or did not prolong it.
+    Lease,
+    /// Its prefix is over, as routers told, which may advertise it again.
+    Prefix,
 }
 
 /// RFC 5227 1.1.
@@ -99,26 +108,31 @@ impl Nic {
     }
 
     /// Does without an address until [`give_back`](Self::give_back). Says whether there was such a one.
-    pub(super) fn withdraw(&mut self, address: IpAddr) -> bool {
+    pub(super) fn withdraw(&mut self, address: IpAddr, why: Ended) -> bool {
         let Some(at) = self.place_of(address) else { return false };
-        self.withdrawn.push(self.identity.addresses.remove(at));
+        self.withdrawn.push((self.identity.addresses.remove(at), why));
         if at < self.defended.len() {
             self.defended.remove(at);
         }
         true
     }
 
-    /// Takes back one address that was withdrawn.
-    pub(super) fn give_back(&mut self) -> Option<InterfaceAddress> {
-        let held = self.withdrawn.pop()?;
+    /// Takes back one address that was withdrawn for a reason that `may_return`.
+    pub(super) fn give_back(
+        &mut self,
+        may_return: impl Fn(IpAddr, Ended) -> bool,
+    ) -> Option<(InterfaceAddress, Ended)> {
+        let at = self.withdrawn.iter().position(|(held, why)| may_return(held.address, *why))?;
+        let (held, why) = self.withdrawn.remove(at);
         self.identity.addresses.push(held);
         self.defended.push(None);
-        Some(held)
+        Some((held, why))
     }
 
     /// Its addresses, those withdrawn too.
     pub(super) fn own_addresses(&self) -> impl Iterator<Item = IpAddr> {
-        self.identity.addresses.iter().chain(&self.withdrawn).map(|held| held.address)
+        let withdrawn = self.withdrawn.iter().map(|(held, _)| held);
+        self.identity.addresses.iter().chain(withdrawn).map(|held| held.address)
     }
 
     /// Makes its groups those declared and those that its guest told of. Gives back what they were.

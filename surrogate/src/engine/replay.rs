@@ -17,7 +17,7 @@ use super::verdict::DropReason;
 use super::wake::Once;
 use super::{Engine, LINGER, NicId, RETRY, WINDOW};
 use crate::guest::identity::Epoch;
-use crate::guest::table::Place;
+use crate::guest::table::{Lan, Place};
 use crate::time::Instant;
 
 /// Where one NIC's replay stands.
@@ -210,7 +210,9 @@ impl Engine {
             Some(at) if at <= now => {
                 nic.mode = Mode::Pass;
                 self.table.stand_down(&nic.identity, place);
+                let lan = Lan::of(&nic.identity);
                 self.notices.push(Notice::Settled { nic: id, epoch, overtaken: nic.delivery.overtaken });
+                self.listen_to_routers(now, lan);
             }
             Some(at) => self.timers.sooner(place, at),
             None => {}

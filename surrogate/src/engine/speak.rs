@@ -6,6 +6,7 @@ use core::net::IpAddr;
 use super::Engine;
 use super::contract::{Mode, Notice};
 use super::dispatch::ENVELOPE;
+use super::nic::Ended;
 use super::outbox::Way;
 use super::view::View;
 use super::wake::Once;
@@ -73,7 +74,7 @@ impl Engine {
                 Alarm::Wake(reason) => {
                     self.notices.wake(&mut nic.told, &nic.identity, nic.epoch, reason);
                 }
-                Alarm::Withdraw(address) => self.withdraw(place, address),
+                Alarm::Withdraw(address) => self.withdraw(place, address, Ended::Lease),
                 Alarm::Changed(address) => {
                     if nic.told.first(Once::LeaseChanged) {
                         let (nic, epoch) = (nic.identity.nic, nic.epoch);
@@ -85,9 +86,9 @@ impl Engine {
     }
 
     /// An address of a sleeper is its own no longer: until it has woken, nobody is answered who asks for it.
-    pub(super) fn withdraw(&mut self, place: Place, address: IpAddr) {
+    pub(super) fn withdraw(&mut self, place: Place, address: IpAddr, why: Ended) {
         if let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut)
-            && nic.withdraw(address)
+            && nic.withdraw(address, why)
         {
             self.table.withdraw(&nic.identity, address, place);
         }
@@ -96,7 +97,7 @@ impl Engine {
     /// The guest speaks for itself, and so for all of its addresses.
     pub(super) fn give_back_addresses(&mut self, place: Place) {
         let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut) else { return };
-        while let Some(held) = nic.give_back() {
+        while let Some((held, _)) = nic.give_back(|_, _| true) {
             self.table.give_back(&nic.identity, held.address, place);
         }
     }

@@ -25,6 +25,8 @@ pub const TWO_HOURS: Duration = Duration::from_secs(2 * 3600);
 pub struct Advertised {
     prefixes: [Option<Known>; MAX_PREFIXES],
     unremembered: u64,
+    /// Since when nobody hears the LAN.
+    unheard: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -47,18 +49,38 @@ pub struct LearnedPrefix {
 }
 
 impl Advertised {
-    /// Takes a packet from the LAN. Allocates nothing.
-    pub fn hear(&mut self, now: Instant, packet: &Packet<'_>) {
-        let Packet::Ipv6(ip, Transport::Icmpv6(icmp)) = packet else { return };
+    /// Takes a packet from the LAN; whether a prefix that was over begins anew. Allocates nothing.
+    pub fn hear(&mut self, now: Instant, packet: &Packet<'_>) -> bool {
+        let Packet::Ipv6(ip, Transport::Icmpv6(icmp)) = packet else { return false };
+        let mut begins = false;
         for prefix in router::prefixes(ip, icmp).into_iter().flatten().filter(makes_addresses) {
-            self.take(now, prefix);
+            self.listen(now);
+            begins |= self.take(now, prefix);
+        }
+        begins
+    }
+
+    /// Nobody hears the LAN from `now` on.
+    pub fn leave(&mut self, now: Instant) {
+        self.unheard.get_or_insert(now);
+    }
+
+    /// Somebody hears it again. What ended meanwhile may have been advertised again: so much time is left as when it was
+    /// heard last, but no more than two hours.
+    pub fn listen(&mut self, now: Instant) {
+        let Some(since) = self.unheard.take() else { return };
+        for known in self.prefixes.iter_mut().flatten() {
+            if let Some(until) = known.until.filter(|until| *until > since) {
+                known.until = Some(until.max((until + now.since(since)).min(now + TWO_HOURS)));
+            }
         }
     }
 
-    fn take(&mut self, now: Instant, prefix: Prefix) {
+    fn take(&mut self, now: Instant, prefix: Prefix) -> bool {
         let told = prefix.valid.map(|valid| now + valid);
         let as_of = moment(now, Duration::ZERO);
         if let Some(known) = self.find(prefix.prefix) {
+            let was_over = known.until.is_some_and(|until| until <= now);
             known.as_of = as_of;
             known.until = match (known.until, told) {
                 (_, None) => None,
@@ -68,10 +90,12 @@ impl Advertised {
                 (Some(until), Some(told)) => Some(until.min(told.max(now + TWO_HOURS))),
                 (None, Some(told)) => Some(told.max(now + TWO_HOURS)),
             };
+            was_over && known.until.is_none_or(|until| until > now)
         } else {
             // Guests have their addresses already, with a lifetime that was not heard.
             let until = told.map(|told| told.max(now + TWO_HOURS));
             self.add(Known { prefix: prefix.prefix, until, as_of });
+            false
         }
     }
 
@@ -257,6 +281,31 @@ mod tests {
         assert_eq!(Lan::new().valid(day).after(HOUR).valid(day).after(day - HOUR).left(), Some(3600));
         assert_eq!(Lan::new().valid(day).after(day + 1).valid(day).left(), Some(7200), "begun anew");
         assert_eq!(Lan::new().valid(FOR_EVER).after(1_000 * day).left(), Some(7200), "look again");
+    }
+
+    #[test]
+    fn what_ends_while_nobody_hears_may_have_been_advertised_again() {
+        let day = 24 * HOUR;
+        // So long after it was advertised the LAN is left, and heard again.
+        let left = |told: u32, heard: u32, away: u32| {
+            let mut lan = Lan::new().valid(told).after(heard);
+            lan.known.leave(lan.now);
+            lan = lan.after(away / 2);
+            lan.known.leave(lan.now);
+            lan = lan.after(away / 2);
+            lan.known.listen(lan.now);
+            lan.left()
+        };
+        assert_eq!(left(day, HOUR, 1_000 * day), Some(7200), "two hours to hear it");
+        assert_eq!(left(3 * HOUR, 2 * HOUR, 10 * HOUR), Some(3600), "or what was left, if less");
+        assert_eq!(left(3 * HOUR, 3 * HOUR, 10 * HOUR), None, "what was over stays so");
+        assert_eq!(left(FOR_EVER, HOUR, 10 * HOUR), Some(7200));
+        let mut lan = Lan::new().valid(day);
+        lan.known.leave(lan.now);
+        let mut lan = lan.after(23 * HOUR).told("2001:db8:1::", 64, 0xc0, day, 0);
+        assert_eq!(lan.left(), Some(7200));
+        lan.known.listen(lan.now);
+        assert_eq!(lan.after(HOUR).left(), Some(3600), "who is heard was not away");
     }
 
     #[test]

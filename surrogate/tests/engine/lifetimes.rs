@@ -6,6 +6,7 @@ use surrogate::engine::{Answered, Command, Mode, Notice, Verdict};
 use surrogate::guest::identity::{Epoch, InterfaceAddress};
 use surrogate::time::Duration;
 use surrogate_wire::icmpv6::{ALL_NODES, ROUTER_ADVERTISEMENT};
+use surrogate_wire::{Received, VlanTag};
 
 use crate::frames::*;
 use crate::scenario::*;
@@ -76,6 +77,64 @@ fn an_address_lives_on_as_long_as_its_prefix_is_advertised() {
     assert!(answers(at(&mut s, 25, 25), GUEST.v6()), "the last was at 23:30");
     at(&mut s, 25, 31);
     assert!(!answers(&mut s, GUEST.v6()));
+}
+
+#[test]
+fn an_address_whose_prefix_is_advertised_again_is_answered_for_again() {
+    let mut s = scenario();
+    s.receive(&advertised(3 * HOUR));
+    s.mode(1, Mode::Answer);
+    assert!(!answers(at(&mut s, 4, 0), GUEST.v6()));
+    // Where its router was away an awake host makes the address anew (RFC 4862 5.5.3 d).
+    s.receive(&advertised(HOUR));
+    assert!(answers(&mut s, GUEST.v6()) && answers(&mut s, STATIC));
+    assert!(answers(at(&mut s, 4, 59), GUEST.v6()));
+    at(&mut s, 5, 1);
+    assert!(!answers(&mut s, GUEST.v6()) && answers(&mut s, STATIC));
+    assert_eq!(expired(&mut s).len(), 1, "told once");
+    // In silence nothing changes, and the end of it finds what routers said meanwhile.
+    s.mode(1, HOLD_FLOODED);
+    at(&mut s, 6, 0).receive(&advertised(HOUR));
+    s.mode(1, Mode::Answer);
+    assert!(answers(&mut s, GUEST.v6()));
+}
+
+#[test]
+fn an_address_that_a_server_took_away_comes_back_with_no_prefix() {
+    let mut identity = GUEST.identity();
+    identity.addresses.push(InterfaceAddress { address: GUEST.link_local().into(), prefix_len: 64 });
+    let mut s = Scenario::new(&[identity]);
+    s.receive(&advertised(3 * HOUR));
+    s.observe(true, &dhcp6_renewal(78));
+    s.observe(false, &dhcp6_answer(78, 3600));
+    s.mode(1, Mode::Answer);
+    s.transmitted();
+    let asked = at(&mut s, 0, 30).transmitted().iter().find_map(|frame| dhcp_xid(frame));
+    assert_eq!(s.verdict(&dhcp6_answer(asked.expect("a request"), 0)), Some(Verdict::HoldAndWake));
+    at(&mut s, 4, 0).receive(&advertised(3 * HOUR));
+    assert!(!answers(&mut s, GUEST.v6()));
+}
+
+#[test]
+fn in_a_vlan_where_nobody_heard_its_routers_an_address_is_not_over() {
+    let mut identity = GUEST.identity();
+    identity.vlan = Some(7);
+    let mut s = Scenario::new(&[identity]);
+    let tag = VlanTag { tpid: 0x8100, tci: 7 };
+    let heard = |s: &mut Scenario, bytes: &[u8]| {
+        s.receive_as(Received { vlan: Some(tag), ..Received::plain(bytes) }).len()
+    };
+    s.mode(1, Mode::Answer);
+    heard(&mut s, &advertised(24 * HOUR));
+    at(&mut s, 1, 0).mode(2, REPLAY).mode(2, RELEASED);
+    // Our port is in the VLAN only while one of its guests sleeps.
+    at(&mut s, 1, 1);
+    at(&mut s, 100, 0).mode(3, Mode::Answer);
+    assert_eq!(heard(&mut s, &solicit(GUEST.v6())), 1, "who knows what was advertised meanwhile");
+    assert_eq!(heard(at(&mut s, 101, 59), &solicit(GUEST.v6())), 1);
+    assert_eq!(heard(at(&mut s, 102, 1), &solicit(GUEST.v6())), 0, "nobody advertises it");
+    at(&mut s, 103, 0).mode(4, Mode::Pass).mode(5, Mode::Answer);
+    assert_eq!(heard(&mut s, &solicit(GUEST.v6())), 0, "that was heard");
 }
 
 #[test]
