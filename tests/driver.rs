@@ -9,7 +9,8 @@ use std::time::Duration;
 use surrogate::engine::{Command, Limits, Mode, Notice};
 use surrogate::guest::identity::{Epoch, GuestId, InterfaceAddress, Mac, NicId, NicIdentity, PortId};
 use surrogate::io::driver::{
-    self, DriverCommand, DriverNotice, Notices, OpenError, PortConfig, PortHandle, PortKind, Snapshot,
+    self, DriverCommand, DriverNotice, NicFigures, Notices, OpenError, PortConfig, PortHandle, PortKind,
+    Snapshot,
 };
 use surrogate::io::netlink::Exchange;
 use surrogate::io::sys;
@@ -117,7 +118,7 @@ impl Lab {
         let (tell, told) = tokio::sync::oneshot::channel();
         self.port.send(DriverCommand::Snapshot(tell)).unwrap();
         let snapshot = self.runtime.block_on(told).expect("the thread lives");
-        for (nic, _, counters) in &snapshot.nics {
+        for NicFigures { nic, counters, .. } in &snapshot.nics {
             counters.conserved().unwrap_or_else(|why| panic!("{nic:?}: {why}"));
         }
         snapshot
@@ -132,7 +133,7 @@ impl Lab {
         }
         let mut held = 0;
         until("the datagrams to be held", PATIENCE, || {
-            held = self.snapshot().nics[0].2.held;
+            held = self.snapshot().nics[0].counters.held;
             held >= u64::from(count)
         });
         assert_eq!(held, u64::from(count));
@@ -148,7 +149,7 @@ fn answers_for_a_sleeper(kind: PortKind) {
         assert!(pings.all_answered(), "{pings:?}");
     }
     let snapshot = lab.snapshot();
-    let (nic, mode, counters) = &snapshot.nics[0];
+    let NicFigures { nic, mode, counters, .. } = &snapshot.nics[0];
     assert_eq!((*nic, *mode), (NIC, Mode::Answer));
     let answered: u64 = counters.answered.iter().sum();
     assert!(answered >= 42, "40 echoes, an ARP request and a solicitation: {counters:?}");
@@ -203,15 +204,15 @@ fn more_held_frames_than_the_guests_queue_takes_reach_it_once_and_in_order() {
     lab.port.send(DriverCommand::AttachPort { nic: NIC, ifindex, untag: None }).unwrap();
     lab.set_mode(Mode::Replay { released: false });
     // Nobody reads: the queue is full at about 1000, and what is left stays held.
-    until("the guest's queue to be full", PATIENCE, || lab.snapshot().nics[0].2.replayed >= 900);
-    assert!(lab.snapshot().nics[0].2.holding >= 900);
+    until("the guest's queue to be full", PATIENCE, || lab.snapshot().nics[0].counters.replayed >= 900);
+    assert!(lab.snapshot().nics[0].counters.holding >= 900);
     assert!(numbers(&mut tap, HELD.into()).into_iter().eq(0..HELD));
     let drained = lab.await_notice(|notice| matches!(notice, Notice::Drained { .. }));
     assert!(
         matches!(drained, Notice::Drained { delivered, .. } if delivered == u64::from(HELD)),
         "{drained:?}"
     );
-    assert_eq!(lab.snapshot().nics[0].2.holding, 0);
+    assert_eq!(lab.snapshot().nics[0].counters.holding, 0);
 }
 
 #[test]
@@ -220,7 +221,7 @@ fn frames_for_a_port_that_is_not_there_wait_until_it_is() {
     lab.set_mode(Mode::Hold { flooded: false });
     lab.hold(10);
     lab.set_mode(Mode::Replay { released: false });
-    assert_eq!(lab.snapshot().nics[0].2.holding, 10);
+    assert_eq!(lab.snapshot().nics[0].counters.holding, 10);
     let (mut tap, ifindex) = tap(&lab.network.hypervisor);
     lab.port.send(DriverCommand::AttachPort { nic: NIC, ifindex, untag: None }).unwrap();
     lab.command(Command::PortReady { nic: NIC });

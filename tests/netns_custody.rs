@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use surrogate_house::capture::{Capture, Frame};
-use surrogate_house::lab::Lab;
+use surrogate_house::lab::{LISTEN, Lab};
 use surrogate_house::{Namespace, until};
 use surrogate_wire::{Offload, Packet, Received, TcpOptions, Transport};
 
@@ -77,11 +77,18 @@ fn connections_live_through_a_sleep(timestamps: bool) {
     });
     assert_eq!(lab.daemon.state("web1"), "asleep");
     assert!(events.all().iter().all(|event| event.seq <= asleep || event.kind != "waking"));
+    let status = lab.daemon.status("web1");
+    let custody = &status["nics"][0]["custody"];
+    assert_eq!((&custody["known"], &custody["learned"]), (&2.into(), &2.into()), "{status}");
 
     for session in &mut sessions {
         session.talk("after");
     }
-    until("the guest to be awake", PATIENCE, || lab.daemon.state("web1") == "awake");
+    let awake = events.wait_after(asleep, "web1", "awake", PATIENCE);
+    assert!(
+        awake.detail.contains("answered in its name: ") && awake.detail.contains(" keep-alive"),
+        "{awake:?}"
+    );
     assert!(events.all().iter().any(|event| event.kind == "waking" && event.detail.contains("port 7")));
     for session in &mut sessions {
         session.talk("and awake");
@@ -131,4 +138,41 @@ fn with_timestamps_connections_live_through_a_sleep() {
 #[test]
 fn without_timestamps_connections_live_through_a_sleep() {
     connections_live_through_a_sleep(false);
+}
+
+/// Its connections are more than custody may remember: the one that found no place keeps an idle guest awake, until
+/// there is one.
+#[test]
+fn a_connection_that_could_not_be_answered_for_keeps_an_idle_guest_awake_and_is_named() {
+    let rule = "idle_after = \"2s\"\nmin_awake = \"1s\"\nidle_cpu = 50\nidle_packets = 50";
+    let lab = Lab::new(1, "", &format!("{LISTEN}\n{rule}\nconnections = {{ limit = 1 }}"));
+    let (client, guest) = (&lab.network.c1, lab.guest());
+    let events = lab.daemon.events();
+    until("the guest to be observed", PATIENCE, || {
+        lab.network.hypervisor.run("ss", &["-0an"]).contains("*:web1")
+    });
+    let mut sessions: Vec<_> = (0..2).map(|_| Session::open(client, guest.v4)).collect();
+    let told = events.wait("web1", "kept-awake", PATIENCE);
+    let end = |session: &Session| format!("{}:7 to {}", guest.v4, session.0.local_addr().unwrap());
+    let refused =
+        sessions.iter().position(|session| told.detail.contains(&end(session))).expect("one of them");
+    assert!(told.detail.ends_with("there are more connections than custody remembers"), "{told:?}");
+    let kept = lab.daemon.status("web1")["nics"][0]["kept_awake"].clone();
+    assert_eq!(
+        (&kept[0]["connection"], &kept[0]["why"]),
+        (&end(&sessions[refused]).into(), &"table-full".into())
+    );
+    let text = lab.daemon.cli(&["status", "web1"]).output;
+    assert!(text.contains(&format!("awake by {}: there are more", end(&sessions[refused]))), "{text}");
+    let labels = [("guest", "web1"), ("nic", "0")];
+    assert!(lab.daemon.metrics().value("surrogate_connections_refused_total", &labels) >= Some(1.0));
+
+    let mut left = sessions.remove(refused);
+    // Cut short, so that the guest is not left with its end of it.
+    SockRef::from(&sessions[0].0).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(sessions);
+    events.wait_after(told.seq, "web1", "asleep", PATIENCE);
+    let answered = || lab.daemon.status("web1")["nics"][0]["counters"]["answered"]["keep-alive"].as_u64();
+    until("its keep-alives to be answered", PATIENCE, || answered() >= Some(3));
+    left.talk("after");
 }

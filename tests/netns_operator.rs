@@ -148,6 +148,11 @@ fn agree(metrics: &Metrics, guest: &Value) -> Result<(), String> {
     check("surrogate_guest_wakes_total", &[], &guest["wakes"])?;
     for (at, nic) in guest["nics"].as_array().unwrap().iter().enumerate() {
         let at = at.to_string();
+        let custody = nic["custody"].as_object().expect("custody is the default");
+        for (key, value) in custody {
+            let total = if key == "known" { "" } else { "_total" };
+            check(&format!("surrogate_connections_{key}{total}"), &[("nic", &at)], value)?;
+        }
         let counters = nic["counters"].as_object().unwrap();
         for (key, value) in counters {
             let series = match key.as_str() {

@@ -81,7 +81,7 @@ impl World {
             14 => {
                 let learned = self.custody.learned();
                 let restored = Custody::restore(&learned, self.policy, 3);
-                assert_eq!(restored.counters().connections, count(&learned, self.policy));
+                assert_eq!(restored.counters().known, count(&learned, self.policy));
                 self.custody = restored;
                 self.asleep = false;
             }
@@ -90,7 +90,7 @@ impl World {
         if self.asleep {
             self.speak();
         }
-        assert!(self.custody.counters().connections <= MOST);
+        assert!(self.custody.counters().known <= MOST);
         let _ = self.custody.unrepresentable(self.now).count();
     }
 
@@ -225,7 +225,7 @@ impl World {
 
 /// How many connections a restored custody must have.
 fn count(learned: &surrogate::custody::CustodyLearned, policy: CustodyPolicy) -> u64 {
-    Custody::restore(learned, policy, 8).counters().connections
+    Custody::restore(learned, policy, 8).counters().known
 }
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::custody::Unrepresentable;
+use crate::custody::{CustodyCounters, Unrepresentable};
 use crate::engine::Counters;
 use crate::hypervisor::Depth;
 
@@ -168,6 +168,9 @@ pub struct NicStatus {
     pub kept_awake: Vec<ConnectionStatus>,
     /// What became of its frames.
     pub counters: Counters,
+    /// What custody of its connections has done; `None` where there is none.
+    #[serde(default)]
+    pub custody: Option<CustodyCounters>,
 }
 
 /// A connection that keeps a guest awake.
@@ -225,6 +228,7 @@ pub(crate) mod tests {
             mode: "answer".to_owned(),
             kept_awake: Vec::new(),
             counters: Counters::default(),
+            custody: None,
         };
         GuestStatus {
             name: name.to_owned(),

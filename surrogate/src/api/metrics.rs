@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::messages::{GuestStatus, NicStatus};
+use crate::custody::CustodyCounters;
 use crate::engine::verdict::{Answered, DropReason};
 use crate::io::observe;
 use crate::io::process::ProcessFigures;
@@ -53,6 +54,7 @@ fn render_with(guests: &[GuestStatus], ports: &[PortFigures], process: &ProcessF
     build(&mut registry);
     states(&mut registry, guests);
     frames(&mut registry, guests);
+    connections(&mut registry, guests);
     port_figures(&mut registry, ports);
     figures(&mut registry, process);
     let mut text = String::new();
@@ -191,6 +193,40 @@ fn frames(registry: &mut Registry, guests: &[GuestStatus]) {
     registry.register_with_unit("surrogate_holding", "Frames held now", Unit::Bytes, bytes);
 }
 
+/// What custody of a NIC's connections has done; nothing where there is no custody. None of it is per connection.
+fn connections(registry: &mut Registry, guests: &[GuestStatus]) {
+    type Read = fn(&CustodyCounters) -> u64;
+    let counters: [(&str, &str, Read); 8] = [
+        ("learned", "TCP connections learned from the awake guest", |custody| custody.learned),
+        ("inferred", "TCP connections inferred from a keep-alive of the peer", |custody| custody.inferred),
+        ("refused", "Times that a TCP connection found no place", |custody| custody.refused),
+        ("evicted", "Unfinished TCP connections that gave their place to others", |custody| custody.evicted),
+        (
+            "unconfirmed",
+            "TCP connections whose state the guest did not confirm when it fell asleep",
+            |custody| custody.unconfirmed,
+        ),
+        ("reset", "TCP connections that their peers ended while the guest slept", |custody| custody.reset),
+        ("unanswered", "Keep-alives and window probes that a limit left unanswered", |custody| {
+            custody.unanswered
+        }),
+        ("unchallenged", "Challenge and duplicate ACKs that a limit forbade", |custody| custody.unchallenged),
+    ];
+    let known = Family::<Labels, Gauge>::default();
+    let mut families = counters.map(|_| Family::<Labels, Counter>::default());
+    each_nic(guests, |nic, labels| {
+        let Some(custody) = &nic.custody else { return };
+        known.get_or_create(&labels).set(i64::try_from(custody.known).unwrap_or(i64::MAX));
+        for (family, (.., read)) in families.iter_mut().zip(&counters) {
+            family.get_or_create(&labels).inc_by(read(custody));
+        }
+    });
+    registry.register("surrogate_connections_known", "TCP connections in custody now", known);
+    for (family, (name, help, _)) in families.into_iter().zip(counters) {
+        registry.register(format!("surrogate_connections_{name}"), help, family);
+    }
+}
+
 fn each_nic(guests: &[GuestStatus], mut each: impl FnMut(&NicStatus, Labels)) {
     for guest in guests {
         for (n, nic) in guest.nics.iter().enumerate() {
@@ -231,6 +267,7 @@ mod tests {
         counters.unremembered = 2;
         counters.held_dropped[DropReason::Aged as usize] = 1;
         counters.holding_bytes = 600;
+        web1.nics[0].custody = Some(CustodyCounters { known: 7, unchallenged: 3, ..Default::default() });
         web1.asleep_ms = 1500;
         let process = ProcessFigures { cpu_seconds: 0.25, resident_bytes: 4096, open_fds: 9, threads: 2 };
         let port = PortFigures { bridge: "br0".to_owned(), kernel_drops: 3, ..PortFigures::default() };
@@ -249,11 +286,15 @@ mod tests {
             "surrogate_frames_dropped_total{guest=\"web1\",nic=\"0\",reason=\"duplicate\"} 3",
             "surrogate_frames_held_dropped_total{guest=\"web1\",nic=\"0\",reason=\"aged\"} 1",
             "surrogate_holding_bytes{guest=\"web1\",nic=\"0\"} 600",
+            "surrogate_connections_known{guest=\"web1\",nic=\"0\"} 7",
+            "surrogate_connections_unchallenged_total{guest=\"web1\",nic=\"0\"} 3",
+            "surrogate_connections_learned_total{guest=\"web1\",nic=\"0\"} 0",
             "process_cpu_seconds_total 0.25",
             "process_resident_memory_bytes 4096",
         ] {
             assert!(text.lines().any(|l| l == line), "no {line} in\n{text}");
         }
+        assert!(!text.contains("surrogate_connections_known{guest=\"db"), "it has no custody:\n{text}");
         assert!(text.ends_with("# EOF\n"), "{text}");
     }
 }

@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use serde::Serialize;
 
 use crate::api::{EventRecord, GuestStatus, NicStatus, Released, Transition};
+use crate::custody::CustodyCounters;
 use crate::engine::verdict::{Answered, DropReason};
 
 /// Prints `value` as JSON, one line.
@@ -133,6 +134,9 @@ fn nic_status(n: usize, nic: &NicStatus, field: &mut impl FnMut(&str, String)) {
         let spoken = kinds(Answered::ALL.map(Answered::name), counters.spoken);
         field("  spoken", format!("{spoken} of its own accord"));
     }
+    if let Some(custody) = nic.custody.filter(|custody| *custody != CustodyCounters::default()) {
+        field("  custody", in_custody(&custody));
+    }
     let odd = [
         (counters.overtaken, "came after the release"),
         (counters.awake_unicast, "came to us while the guest was awake"),
@@ -146,6 +150,26 @@ fn nic_status(n: usize, nic: &NicStatus, field: &mut impl FnMut(&str, String)) {
     if !odd.is_empty() {
         field("  notable", odd.join(", "));
     }
+}
+
+/// The TCP connections that are answered for, and what was notable about them.
+fn in_custody(custody: &CustodyCounters) -> String {
+    let notable = [
+        (custody.inferred, "inferred"),
+        (custody.unconfirmed, "not confirmed by the guest"),
+        (custody.reset, "ended by their peers while it slept"),
+        (custody.evicted, "gave way"),
+        (custody.refused, "times no place"),
+        (custody.unanswered, "keep-alives over the limit"),
+        (custody.unchallenged, "challenges over the limit"),
+    ];
+    let parts = notable.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!(", {n} {what}"));
+    format!(
+        "{}, {} learned{}",
+        plural(custody.known, "connection"),
+        custody.learned,
+        parts.collect::<String>()
+    )
 }
 
 /// A transition that came to its end.
@@ -315,6 +339,8 @@ let-go         left alone  1 min 00 s  paused       3      2      0  192.0.2.11 
         counters.overtaken = 1;
         let why = crate::custody::Unrepresentable::Closing;
         let connection = "192.0.2.11:22 to 192.0.2.99:40000".to_owned();
+        web1.nics[0].custody =
+            Some(CustodyCounters { known: 3, learned: 9, unchallenged: 5, ..CustodyCounters::default() });
         web1.nics[0].kept_awake = vec![crate::api::ConnectionStatus { connection, why }];
         let text = status(&web1, 1_700_003_700_000);
         assert!(
@@ -328,6 +354,7 @@ let-go         left alone  1 min 00 s  paused       3      2      0  192.0.2.11 
             "NIC 0       52:54:00:00:00:11 at port vnet0 of bridge br0, mode answer",
             "frames    20: 12 (7 arp, 5 icmpv4-echo) answered, 4 absorbed, 3 held, 1 (1 duplicate) dropped",
             "held      3: 1 replayed, 0 answered later, 0 dropped, 2 held now (120 bytes)",
+            "custody   3 connections, 9 learned, 5 challenges over the limit",
             "notable   1 came after the release",
         ] {
             assert!(text.contains(part), "no {part:?} in\n{text}");

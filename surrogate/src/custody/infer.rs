@@ -251,7 +251,7 @@ mod tests {
         world.answer(&seg(RN, SN)).expect("the keep-alive's answer");
         let learned = world.custody.learned();
         world.custody.wake();
-        assert_eq!(world.custody.counters().connections, 0);
+        assert_eq!(world.custody.counters().known, 0);
         // One of a stranger's numbers, which the guest's own are behind, and that survived a restart.
         world.custody = Custody::restore(&learned, CustodyPolicy::default(), 3);
         world.guest_sends(&seg(SN.wrapping_sub(70_000), RN.wrapping_sub(70_000)).window(9));

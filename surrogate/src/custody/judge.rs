@@ -66,7 +66,10 @@ impl Custody {
         match assess(connection, &segment) {
             Assessment::Owed(kind) => {
                 if !self.may_answer(now, rng, position, kind) {
-                    self.counters.limited += 1;
+                    match kind {
+                        Kind::KeepAlive | Kind::WindowProbe => self.counters.unanswered += 1,
+                        Kind::DuplicateAck | Kind::ChallengeAck => self.counters.unchallenged += 1,
+                    }
                     return Judgement::Limited;
                 }
                 Judgement::Answer(kind)
@@ -78,6 +81,7 @@ impl Custody {
             Assessment::Nothing => Judgement::Nothing,
             Assessment::Over => {
                 self.table.remove_at(position);
+                self.counters.reset += 1;
                 Judgement::Hold
             }
             Assessment::Guests => Judgement::HoldAndWake,
@@ -305,7 +309,7 @@ mod tests {
     fn rst_exactly_at_rn_is_for_the_guest_and_ends_custody() {
         let mut world = World::asleep();
         assert_eq!(world.judge(&seg(RN, 0).flags(RST)), Judgement::Hold);
-        assert_eq!(world.custody.counters().connections, 0);
+        assert_eq!(world.custody.counters().known, 0);
         assert_eq!(world.judge(&seg(RN, SN).data(b"x")), Judgement::NotMine);
     }
 
@@ -371,7 +375,7 @@ mod tests {
             }
         }
         assert_eq!(drawn, 20, "one in 500 ms");
-        assert_eq!(world.custody.counters().limited, 10_000 - 20);
+        assert_eq!(world.custody.counters().unchallenged, 10_000 - 20);
     }
 
     #[test]

@@ -103,12 +103,13 @@ impl Custody {
         let tuple = connection.tuple;
         match self.table.insert(connection, self.policy.connections.get()) {
             Ok(gone) => {
+                self.counters.learned += 1;
                 self.counters.evicted += gone as u64;
                 self.refused.forget(&tuple);
                 self.table.get_mut(&tuple)
             }
             Err(Full) => {
-                self.counters.full += 1;
+                self.counters.refused += 1;
                 self.refused.note(now, tuple);
                 None
             }
@@ -378,7 +379,7 @@ mod tests {
         let live = world.custody.table.iter().filter(|c| c.phase == Phase::Established).count();
         assert_eq!((world.custody.table.len(), live), (16, 8));
         assert_eq!(world.custody.counters().evicted, 5_000 - 8);
-        assert_eq!(world.custody.counters().full, 0);
+        assert_eq!(world.custody.counters().refused, 0);
     }
 
     #[test]

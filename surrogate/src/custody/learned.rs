@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(learned.connections.len(), 9);
         let connections = core::num::NonZeroUsize::new(4).unwrap();
         let policy = CustodyPolicy { connections, ..CustodyPolicy::default() };
-        assert_eq!(Custody::restore(&learned, policy, 1).counters().connections, 4);
+        assert_eq!(Custody::restore(&learned, policy, 1).counters().known, 4);
     }
 
     #[test]
@@ -166,11 +166,11 @@ mod tests {
         for kept in bad {
             let learned = CustodyLearned { connections: vec![kept] };
             let restored = Custody::restore(&learned, CustodyPolicy::default(), 1);
-            assert_eq!(restored.counters().connections, 0, "{kept:?}");
+            assert_eq!(restored.counters().known, 0, "{kept:?}");
         }
         let twice = CustodyLearned { connections: vec![good, Kept { flow_label: u32::MAX, ..good }] };
         let restored = Custody::restore(&twice, CustodyPolicy::default(), 1);
-        assert_eq!(restored.counters().connections, 1);
+        assert_eq!(restored.counters().known, 1);
         assert!(restored.table.iter().all(|connection| connection.flow_label <= 0xf_ffff));
     }
 }

@@ -85,21 +85,28 @@ pub enum Kind {
     ChallengeAck,
 }
 
-/// What custody has done, in numbers.
+/// What custody has done, in numbers. The answers themselves are counted as all answers are, by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct CustodyCounters {
     /// Connections known now.
-    pub connections: u64,
-    /// Connections that found no place.
-    pub full: u64,
-    /// Unfinished connections that gave their place to others.
-    pub evicted: u64,
-    /// Answers that the limits forbade.
-    pub limited: u64,
+    pub known: u64,
+    /// Connections learned from an awake guest's own segments.
+    pub learned: u64,
     /// Connections inferred from a peer's keep-alive.
     pub inferred: u64,
+    /// Connections that found no place.
+    pub refused: u64,
+    /// Unfinished connections that gave their place to others.
+    pub evicted: u64,
     /// Connections that a guest fell asleep with whose state was not confirmed by it.
     pub unconfirmed: u64,
+    /// Connections that their peers ended while the guest slept.
+    pub reset: u64,
+    /// Answers to keep-alives and window probes that the limits forbade.
+    pub unanswered: u64,
+    /// Challenge and duplicate ACKs that the limits forbade.
+    pub unchallenged: u64,
 }
 
 /// Custody of one NIC's connections. See the [module](self).
@@ -216,7 +223,7 @@ impl Custody {
     #[must_use]
     pub const fn counters(&self) -> CustodyCounters {
         let mut counters = self.counters;
-        counters.connections = self.table.len() as u64;
+        counters.known = self.table.len() as u64;
         counters
     }
 }

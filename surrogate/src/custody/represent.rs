@@ -202,7 +202,7 @@ mod tests {
             [(40_004, Unrepresentable::TableFull)]
         );
         assert_eq!(told[0].0.to_string(), "192.0.2.11:22 to 192.0.2.99:40004");
-        assert!(world.custody.counters().full > 0);
+        assert!(world.custody.counters().refused > 0);
         // It has one when another connection is over.
         world.guest_sends(&seg(SN, 0).flags(crate::custody::testing::RST).port(40_001));
         world.guest_sends(&seg(SN, RN).window(W).port(40_004));

@@ -166,7 +166,7 @@ mod tests {
         let mut world = World::connected();
         world.solicit();
         world.guest_sends(&seg(SN, 0).flags(RST));
-        assert_eq!(world.custody.counters().connections, 0);
+        assert_eq!(world.custody.counters().known, 0);
     }
 
     #[test]

@@ -87,7 +87,7 @@ proptest! {
             let segment = segment.port(40_000 + port);
             let bytes = world.frame(from_guest, &segment);
             world.learn(from_guest, &bytes);
-            prop_assert!(world.custody.counters().connections <= 8);
+            prop_assert!(world.custody.counters().known <= 8);
             let _ = world.custody.unrepresentable(world.now).count();
         }
         for question in world.solicit() {
@@ -150,7 +150,7 @@ fn a_hundred_thousand_forged_segments_lose_no_connection_and_draw_no_more_than_t
     let per_connections = u64::from(CONNECTIONS) * 2 * seconds;
     assert!(challenges <= per_guest.min(per_connections), "{challenges} in {seconds} s");
     assert!(challenges > 0);
-    assert_eq!(world.custody.counters().connections, u64::from(CONNECTIONS));
+    assert_eq!(world.custody.counters().known, u64::from(CONNECTIONS));
     assert_eq!(answered, 10 * u32::from(CONNECTIONS), "the real peers were answered all along");
     // A guess that hits the window (64,000 of 2^32) is for the guest: by chance one or two.
     assert!(woken < 10, "{woken}");

@@ -11,12 +11,11 @@ use crate::api::metrics::PortFigures;
 use crate::api::{
     ConnectionStatus, GuestStatus, Refusal, RefusalCode, Released, Request, Transition, metrics,
 };
-use crate::engine::{Counters, Mode};
 use crate::guest::identity::NicId;
 use crate::guest::lifecycle::{CommandRefused, State};
 use crate::hypervisor::{Depth, GuestReport, HypervisorError};
 use crate::io::clock;
-use crate::io::driver::{DriverCommand, KeptAwake, Snapshot};
+use crate::io::driver::{DriverCommand, KeptAwake, NicFigures, Snapshot};
 
 type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
 
@@ -62,11 +61,11 @@ fn with_status(
         .map(|guest| {
             let ids: Vec<NicId> = guest.nics.iter().map(|n| n.id).collect();
             let hypervisor = control.hypervisors.get(guest.hypervisor).map_or("", |h| h.name.as_str());
-            (ids, guest.status(now, hypervisor, &|_| None))
+            (ids, guest.status(now, hypervisor))
         })
         .collect();
     tokio::spawn(async move {
-        let mut nics: Vec<(NicId, Mode, Counters)> = Vec::new();
+        let mut nics: Vec<NicFigures> = Vec::new();
         let mut ports = Vec::new();
         let mut kept_awake = Vec::new();
         for (bridge, answer) in answers {
@@ -95,9 +94,10 @@ fn with_status(
         }
         let filled = guests.into_iter().map(|(ids, mut status)| {
             for (id, nic) in ids.iter().zip(&mut status.nics) {
-                if let Some((_, mode, counters)) = nics.iter().find(|(told, ..)| told == id) {
-                    super::guest::mode_word(*mode).clone_into(&mut nic.mode);
-                    nic.counters = counters.clone();
+                if let Some(told) = nics.iter().find(|told| told.nic == *id) {
+                    super::guest::mode_word(told.mode).clone_into(&mut nic.mode);
+                    nic.counters = told.counters.clone();
+                    nic.custody = told.custody;
                 }
                 nic.kept_awake = kept_awake.iter().filter(|kept| kept.nic == *id).map(told).collect();
             }

@@ -224,6 +224,10 @@ impl Control {
         let notice = match notice {
             DriverNotice::Engine(notice) => notice,
             DriverNotice::Failed { why } => return self.port_failed(bridge, why),
+            DriverNotice::Counted { nic, counters } => {
+                let guest = self.guests.iter_mut().find(|g| g.nics.iter().any(|n| n.id == nic));
+                return guest.into_iter().for_each(|guest| guest.tally.said.take(nic, &counters));
+            }
             DriverNotice::Unobserved(observer) => {
                 return drop(tokio::task::spawn_blocking(|| drop(observer)));
             }

@@ -5,9 +5,10 @@ use core::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::said::Said;
 use crate::api::{GuestStatus, NicStatus, Refusal, Transition};
 use crate::config;
-use crate::engine::{Counters, Mode};
+use crate::engine::Mode;
 use crate::guest::identity::{GuestId, InterfaceAddress, Mac, NicId, NicIdentity, PortId};
 use crate::guest::lifecycle::{CyclePolicy, Lifecycle, Order, State, WakePolicy};
 use crate::hypervisor::{Depth, GuestReport, NicReport, PauseReason, Power};
@@ -39,6 +40,8 @@ pub(super) struct Guest {
     pub anew: bool,
     pub waiters: Vec<Waiter>,
     pub idleness: Idleness,
+    /// It was told that a connection keeps this guest awake, idle as it is.
+    pub kept_awake: bool,
     pub sampling: bool,
     pub sample_at: Option<Instant>,
     pub tally: Tally,
@@ -124,6 +127,8 @@ pub(super) struct Tally {
     pub held: u64,
     pub replayed: u64,
     pub overtaken: u64,
+    /// What was said in its name.
+    pub said: Said,
 }
 
 impl Guest {
@@ -150,6 +155,7 @@ impl Guest {
             anew: false,
             waiters: Vec::new(),
             idleness: Idleness::new(thresholds),
+            kept_awake: false,
             sampling: false,
             sample_at: None,
             tally: Tally { since_unix_ms: clock::unix_ms(), ..Tally::default() },
@@ -256,13 +262,8 @@ impl Guest {
         }
     }
 
-    /// As an operator sees it; counters by NIC.
-    pub(super) fn status(
-        &self,
-        now: Instant,
-        hypervisor: &str,
-        counters: &dyn Fn(NicId) -> Option<(Mode, Counters)>,
-    ) -> GuestStatus {
+    /// As an operator sees it, but for what the packet threads know of its NICs.
+    pub(super) fn status(&self, now: Instant, hypervisor: &str) -> GuestStatus {
         let state = self.cycle.state();
         let manageable = self.known && self.unfit.is_none();
         let asleep = self.tally.asleep_since.map_or(Duration::ZERO, |at| now.since(at));
@@ -285,22 +286,18 @@ impl Guest {
             nics: self
                 .nics
                 .iter()
-                .map(|nic| {
-                    let (mode, counters) = counters(nic.id).unwrap_or_default();
-                    NicStatus {
-                        bridge: Some(nic.bridge_name.clone()),
-                        port: nic.port.clone(),
-                        mac: Some(nic.mac.to_string()),
-                        vlan: nic.vlan,
-                        addresses: nic
-                            .addresses
-                            .iter()
-                            .map(|a| format!("{}/{}", a.address, a.prefix_len))
-                            .collect(),
-                        mode: mode_word(mode).to_owned(),
-                        kept_awake: Vec::new(),
-                        counters,
-                    }
+                .map(|nic| NicStatus {
+                    bridge: Some(nic.bridge_name.clone()),
+                    port: nic.port.clone(),
+                    mac: Some(nic.mac.to_string()),
+                    vlan: nic.vlan,
+                    addresses: nic
+                        .addresses
+                        .iter()
+                        .map(|a| format!("{}/{}", a.address, a.prefix_len))
+                        .collect(),
+                    mode: mode_word(Mode::default()).to_owned(),
+                    ..NicStatus::default()
                 })
                 .collect(),
         }
@@ -480,7 +477,7 @@ addresses = ["192.0.2.11/24"]
             why.starts_with("no addresses of NIC 52:54:00:00:00:12 on br0 are known: local tells none"),
             "{why}"
         );
-        let status = guest.status(clock::now(), "local", &|_| None);
+        let status = guest.status(clock::now(), "local");
         assert_eq!((status.state.as_str(), status.why), ("awake", Some(why)));
 
         let guest = learnt(&config, vec![reported(0x11, &[]), reported(0x12, &["2001:db8::12"])]);

@@ -126,8 +126,10 @@ pub(super) fn handle(control: &mut Control, at: usize, result: Result<Statistics
     match result {
         Ok(figures) => {
             let idle = guest.idleness.sample(now, guest.cycle.since(), figures);
-            control.observe_closely(at, !matches!(idle, Idle::Busy { .. }));
+            let is_busy = matches!(idle, Idle::Busy { .. });
+            control.observe_closely(at, !is_busy);
             let Some(guest) = control.guests.get_mut(at) else { return };
+            guest.kept_awake &= !is_busy;
             if let Idle::MaySleep(_) = idle {
                 if guest.cycle.left_awake_until(now).is_some() {
                     // It stays idle as far as we know, and is looked at again with the next figures.
@@ -171,10 +173,17 @@ pub(super) fn connections_told(control: &mut Control, at: usize, by: &[KeptAwake
         return;
     };
     if let Some(first) = by.first() {
-        let (name, why) = (&guest.config.name, first.why);
-        tracing::debug!(guest = name, connection = %first.connection, %why, "idle, but not put to sleep");
+        let KeptAwake { connection, why, .. } = first;
+        let name = &guest.config.name;
+        tracing::debug!(guest = name, %connection, %why, "idle, but not put to sleep");
+        // Once for each time that it is idle: its status tells which ones it is by now.
+        if !core::mem::replace(&mut guest.kept_awake, true) {
+            let detail = format!("idle, but not put to sleep: {connection} could not be answered for, {why}");
+            control.events.record(Some(name), "kept-awake", detail);
+        }
         return;
     }
+    guest.kept_awake = false;
     guest.idleness.forget();
     let depth = guest.config.policy.depth;
     control.look_at(at, Then::Sleep { depth, reply: None });
@@ -308,8 +317,15 @@ mod tests {
             peer_port: 40_000,
         };
         let kept = KeptAwake { nic: control.guests[0].nics[0].id, connection, why: Unrepresentable::Closing };
-        connections_told(&mut control, 0, &[kept]);
+        for _ in 0..3 {
+            connections_told(&mut control, 0, &[kept]);
+        }
         assert!(inbox.try_recv().is_err(), "nobody looks at it");
+        let told = control.events.since(0);
+        let told: Vec<_> = told.iter().map(|event| (event.kind.as_str(), event.detail.as_str())).collect();
+        let why = "idle, but not put to sleep: 192.0.2.11:22 to 192.0.2.99:40000 could not be answered for, it is \
+                   being closed";
+        assert_eq!(told, [("kept-awake", why)]);
         connections_told(&mut control, 0, &[]);
         loop {
             let told = inbox.recv().await.expect("it is looked at");

@@ -30,6 +30,7 @@ mod observe;
 mod orders;
 mod ports;
 mod reports;
+mod said;
 mod start;
 
 pub use start::{DaemonError, run};

@@ -258,6 +258,9 @@ fn set_mode(control: &mut Control, at: usize, order: Order, mode: Mode) {
         known::give(control, at);
     }
     for (nic, bridge) in nics {
+        if matches!(mode, Mode::Answer | Mode::Replay { released: false } | Mode::Pass) {
+            control.command(bridge, DriverCommand::Count(nic));
+        }
         let command = Command::SetMode { nic, epoch: order.epoch, mode };
         control.command(bridge, DriverCommand::Engine(command));
     }

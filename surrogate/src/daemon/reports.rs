@@ -114,7 +114,8 @@ fn entered(guest: &mut Guest, now: Instant, state: State) -> (&'static str, Stri
         State::Settling => "somebody else stopped it".to_owned(),
         State::Asleep => format!("{} held", frames(guest.tally.held)),
         State::Awake => {
-            format!("{} replayed, {} overtaken", frames(guest.tally.replayed), guest.tally.overtaken)
+            let said = guest.tally.said.tell();
+            format!("{} replayed, {} overtaken{said}", frames(guest.tally.replayed), guest.tally.overtaken)
         }
         State::Stranded => guest.why.clone().unwrap_or_default(),
         State::Waking | State::Replaying => String::new(),

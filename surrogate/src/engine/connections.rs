@@ -13,7 +13,7 @@ use super::contract::{Mode, WakeReason};
 use super::outbox::{Full, Way};
 use super::verdict::{Answered, DropReason, Verdict};
 use super::view::View;
-use crate::custody::{Judgement, Kind, LONGEST_FRAME, Tuple, Unrepresentable};
+use crate::custody::{CustodyCounters, Judgement, Kind, LONGEST_FRAME, Tuple, Unrepresentable};
 use crate::guest::identity::NicId;
 use crate::guest::table::Place;
 use crate::time::{Duration, Instant};
@@ -124,6 +124,12 @@ impl Engine {
         }
         self.timers.sooner(place, now + ASKED_AGAIN);
         true
+    }
+
+    /// What custody of a NIC's connections has done; `None` if there is none.
+    #[must_use]
+    pub fn custody_counters(&self, nic: NicId) -> Option<CustodyCounters> {
+        Some(self.by_id(nic)?.custody.as_deref()?.counters())
     }
 
     /// The connections of a NIC that could not be answered for if its guest slept now, and why.

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::outbox::Outbox;
 use super::worker::Worker;
-use crate::custody::{Tuple, Unrepresentable};
+use crate::custody::{CustodyCounters, Tuple, Unrepresentable};
 use crate::engine::{Command, Counters, Engine, Knowledge, Limits, Mode, Notice};
 use crate::guest::identity::{Mac, NicId, PortId};
 use crate::io::deliver::Deliveries;
@@ -276,6 +276,8 @@ pub enum DriverCommand {
         /// Whether all.
         closely: bool,
     },
+    /// Tell a NIC's counters as they are between the commands before and after, by [`DriverNotice::Counted`].
+    Count(NicId),
     /// Tell the numbers.
     Snapshot(oneshot::Sender<Snapshot>),
 }
@@ -291,11 +293,24 @@ pub struct KeptAwake {
     pub why: Unrepresentable,
 }
 
+/// What an engine tells of one NIC.
+#[derive(Clone, Debug)]
+pub struct NicFigures {
+    /// Which.
+    pub nic: NicId,
+    /// Its mode.
+    pub mode: Mode,
+    /// What became of its frames.
+    pub counters: Counters,
+    /// What custody of its connections has done, where there is any.
+    pub custody: Option<CustodyCounters>,
+}
+
 /// A packet thread's numbers at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// Every NIC registered, its mode and counters.
-    pub nics: Vec<(NicId, Mode, Counters)>,
+    /// Every NIC registered.
+    pub nics: Vec<NicFigures>,
     /// Connections that keep guests awake, some of each NIC.
     pub kept_awake: Vec<KeptAwake>,
     /// Frames that concerned no sleeper.
@@ -317,6 +332,13 @@ pub struct Snapshot {
 pub enum DriverNotice {
     /// The engine's.
     Engine(Notice),
+    /// A NIC's counters, as was asked.
+    Counted {
+        /// Which.
+        nic: NicId,
+        /// What they were.
+        counters: Box<Counters>,
+    },
     /// An observer that is of no use any more, to be closed where that may take its time.
     Unobserved(Observer),
     /// The thread has ended: the port vanished or went down. The last notice.

@@ -11,6 +11,6 @@ mod progress;
 mod worker;
 
 pub use handle::{
-    DriverCommand, DriverNotice, KeptAwake, Notices, OpenError, PortConfig, PortHandle, PortKind, RingFull,
-    Snapshot, open,
+    DriverCommand, DriverNotice, KeptAwake, NicFigures, Notices, OpenError, PortConfig, PortHandle, PortKind,
+    RingFull, Snapshot, open,
 };

@@ -12,7 +12,7 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::handle::{DriverCommand, DriverNotice, KeptAwake, Snapshot};
+use super::handle::{DriverCommand, DriverNotice, KeptAwake, NicFigures, Snapshot};
 use super::outbox::Outbox;
 use super::progress::Progress;
 use crate::engine::{Command, Done, Engine, Output};
@@ -180,6 +180,12 @@ impl<P: FramePort> Worker<P> {
                 self.close_elsewhere(before);
             }
             DriverCommand::Closely { nic, closely } => self.observers.closely(now, nic, closely),
+            DriverCommand::Count(nic) => {
+                if let Some(counters) = self.engine.counters(nic) {
+                    let counters = Box::new(counters.clone());
+                    self.notices.post(DriverNotice::Counted { nic, counters });
+                }
+            }
             DriverCommand::Snapshot(reply) => {
                 self.report_transmitted(now); // or frames queued in this round would be missing
                 let _ = reply.send(self.snapshot(now));
@@ -236,7 +242,10 @@ impl<P: FramePort> Worker<P> {
 
     fn snapshot(&mut self, now: Instant) -> Snapshot {
         let engine = &self.engine;
-        let of_nic = |&nic: &NicId| Some((nic, engine.mode(nic)?, engine.counters(nic)?.clone()));
+        let of_nic = |&nic: &NicId| {
+            let (mode, counters) = (engine.mode(nic)?, engine.counters(nic)?.clone());
+            Some(NicFigures { nic, mode, counters, custody: engine.custody_counters(nic) })
+        };
         Snapshot {
             nics: self.nics.iter().filter_map(of_nic).collect(),
             kept_awake: self.nics.iter().flat_map(|nic| self.kept_awake(now, *nic)).collect(),
