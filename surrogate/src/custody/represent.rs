@@ -26,6 +26,10 @@ pub enum Unrepresentable {
 }
 
 impl Unrepresentable {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Handshake, Self::Closing, Self::Signed, Self::Unacknowledged, Self::TableFull];
+
     /// Its name in status and JSON.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -2,10 +2,11 @@
 //! mode, so that the document cannot say what the engine does not do, nor leave out what it does.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use surrogate::engine::{Limits, Mode, Verdict};
-use surrogate::guest::identity::{InterfaceAddress, NicIdentity};
+use surrogate::custody::Unrepresentable;
+use surrogate::engine::{Answered, DropReason, Limits, Mode, Notice, Verdict, WakeReason};
+use surrogate::guest::identity::{InterfaceAddress, NicId, NicIdentity};
 use surrogate::policy::traffic::{ClosedPorts, Flooded};
 use surrogate_wire::checksum;
 use surrogate_wire::emit::Ethernet;
@@ -676,6 +677,108 @@ fn every_row_of_the_document_holds_in_every_mode() {
     assert!(wrong.is_empty(), "the engine does this instead:\n{}", wrong.join("\n"));
 }
 
+/// Nothing is answered, dropped, woken for or a reason not to sleep that the document does not tell of.
+#[test]
+fn every_kind_of_answer_drop_and_wake_is_in_the_document() {
+    let document = std::fs::read_to_string(DOCUMENT).expect("docs/packet-policy.md");
+    let cells: BTreeSet<String> = table(&document).into_values().flatten().collect();
+    let in_a_table = |word: &str| {
+        let whole = format!("`{word}`");
+        let has = |line: &str| line.starts_with('|') && line.split('|').any(|cell| lists(cell, &whole));
+        document.lines().any(has)
+    };
+    let mut missing = Vec::new();
+    for name in Answered::ALL.map(Answered::name) {
+        // Those that no frame asks for are in the table of what is said of its own accord.
+        if !cells.contains(&format!("answer {name}")) && !in_a_table(name) {
+            missing.push(format!("answer {name}"));
+        }
+    }
+    for name in DropReason::ALL.map(DropReason::name) {
+        // Those that no single frame shows are in the tables of limits.
+        if !cells.contains(&format!("drop {name}")) && !in_a_table(name) {
+            missing.push(format!("drop {name}"));
+        }
+    }
+    for name in Unrepresentable::ALL.map(Unrepresentable::name) {
+        if !document.lines().any(|line| line.starts_with(&format!("| `{name}` |"))) {
+            missing.push(format!("kept awake {name}"));
+        }
+    }
+    assert!(missing.is_empty(), "not in {DOCUMENT}: {missing:#?}");
+}
+
+/// Whether a cell lists a word, alone or among others.
+fn lists(cell: &str, word: &str) -> bool {
+    cell.split(',').any(|part| part.trim() == word)
+}
+
+#[test]
+fn what_a_wake_is_for_is_told_as_the_document_says_with_a_row_that_shows_it() {
+    let document = std::fs::read_to_string(DOCUMENT).expect("docs/packet-policy.md");
+    let mut lines = document.lines();
+    let _ = lines.by_ref().find(|line| *line == "| event `waking` says | for example, in the tables |");
+    let documented: BTreeMap<&str, &str> = lines
+        .skip(1)
+        .map_while(|line| line.strip_prefix("| ")?.strip_suffix(" |")?.split_once(" | "))
+        .collect();
+    let mut shown = BTreeMap::new();
+    for (id, case) in rows() {
+        for reason in reasons(&case) {
+            let told = in_general(&reason);
+            let rows: &mut Vec<_> = shown.entry(told).or_default();
+            rows.push(id);
+        }
+    }
+    // tests/engine/leases.rs shows this one.
+    shown.insert(
+        "lease of ... is about to end",
+        vec!["no frame: [its time came](#what-is-said-of-its-own-accord)"],
+    );
+    let told = |rows: &[&str], cell: &str| {
+        rows.iter().any(|row| cell == *row || cell.starts_with(&format!("`{row}`")))
+    };
+    let wrong: Vec<_> = shown
+        .iter()
+        .filter(|(reason, rows)| !documented.get(**reason).is_some_and(|cell| told(rows, cell)))
+        .collect();
+    assert!(wrong.is_empty(), "shown by these rows: {wrong:#?}");
+    assert_eq!(documented.len(), shown.len(), "{documented:#?}");
+}
+
+/// What `surrogate events` says of a reason, without its numbers and addresses.
+fn in_general(reason: &WakeReason) -> &'static str {
+    let general = match reason {
+        WakeReason::TcpSyn { .. } => "TCP SYN to port ... from ...",
+        WakeReason::TcpSegment { .. } => "TCP segment to port ... from ...",
+        WakeReason::Udp { .. } => "UDP datagram to port ... from ...",
+        WakeReason::Ip { .. } => "IP protocol ... from ...",
+        WakeReason::Frame { .. } => "frame of EtherType ... from ...",
+        WakeReason::MagicPacket => "magic packet",
+        WakeReason::Conflict => "address conflict",
+        WakeReason::LeaseRefused { .. } => "lease of ... refused by ...",
+        WakeReason::LeaseEnding { .. } => "lease of ... is about to end",
+        WakeReason::NameConflict { .. } => "its name is claimed by ...",
+    };
+    let said = reason.to_string();
+    let mut rest = said.as_str();
+    for part in general.split("...").filter(|part| !part.is_empty()) {
+        rest = rest.split_once(part).unwrap_or_else(|| panic!("{said:?} is not {general:?}")).1;
+    }
+    general
+}
+
+/// What the row's frame asks to be woken for while the guest sleeps.
+fn reasons(case: &Case) -> Vec<WakeReason> {
+    let mut s = Scenario::with_limits(case.limits.clone(), std::slice::from_ref(&case.identity));
+    play(&mut s, Mode::Answer, case);
+    let wakes = s.outputs().into_iter().filter_map(|out| match out {
+        Out::Notify(Notice::Wake { reason, .. }) => Some(reason),
+        _ => None,
+    });
+    wakes.collect()
+}
+
 /// The document's rows: name and one cell per mode. Other tables have other headings.
 fn table(document: &str) -> BTreeMap<String, Vec<String>> {
     let heading = format!("| frame | {} | why |", MODES.map(|(name, _)| name).join(" | "));
@@ -695,9 +798,8 @@ fn table(document: &str) -> BTreeMap<String, Vec<String>> {
     rows
 }
 
-/// What the engine does with the row's frame in `mode`, as the table says it.
-fn tried(id: &str, mode: Mode, case: &Case) -> String {
-    let mut s = Scenario::with_limits(case.limits.clone(), std::slice::from_ref(&case.identity));
+/// Has the row's frame come in `mode`, after what goes before it.
+fn play(s: &mut Scenario, mode: Mode, case: &Case) -> Vec<(NicId, Verdict)> {
     case.said.iter().for_each(|said| s.observe(true, said));
     for (from_guest, seen) in &case.seen {
         s.observe(*from_guest, seen);
@@ -716,7 +818,13 @@ fn tried(id: &str, mode: Mode, case: &Case) -> String {
         answer = answering(xid);
         frame = Received::plain(&answer);
     }
-    let verdicts = s.receive_as(frame);
+    s.receive_as(frame)
+}
+
+/// What the engine does with the row's frame in `mode`, as the table says it.
+fn tried(id: &str, mode: Mode, case: &Case) -> String {
+    let mut s = Scenario::with_limits(case.limits.clone(), std::slice::from_ref(&case.identity));
+    let verdicts = play(&mut s, mode, case);
     assert!(verdicts.len() < 2, "{id} in {mode:?}: {verdicts:?}");
     let verdict = verdicts.first().map(|(_, verdict)| *verdict);
     // Some answers take their time: a report is due ten seconds after a query.
