@@ -73,6 +73,12 @@ impl Control {
                 Some(port) if port.ifindex() == link.ifindex && (link.master.is_none() || !link.up) => {
                     self.doubt_port(bridge, link.ifindex);
                 }
+                // Longer frames would not reach us. A smaller one is as good as it was: the bridge takes what its
+                // ports take, and ours would keep it small for ever.
+                Some(port) if side.name == link.name && (link.mtu as usize) > port.mtu() => {
+                    let why = format!("the bridge's MTU is {} now, and was {}", link.mtu, port.mtu());
+                    self.port_failed(bridge, why);
+                }
                 _ => {}
             }
         }
