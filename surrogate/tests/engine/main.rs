@@ -20,3 +20,4 @@ mod properties;
 mod replaying;
 mod scenario;
 mod sleeping;
+mod vlans;

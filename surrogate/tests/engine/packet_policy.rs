@@ -11,7 +11,9 @@ use surrogate::policy::traffic::{ClosedPorts, Flooded};
 use surrogate_wire::checksum;
 use surrogate_wire::emit::Ethernet;
 use surrogate_wire::icmpv6::{self, ALL_NODES};
-use surrogate_wire::{Mac, Offload, Received, TcpFlags, VlanTag, arp as arp_op, dhcpv4, ethertype, protocol};
+use surrogate_wire::{
+    Frame, Mac, Offload, Received, Tags, TcpFlags, VlanTag, arp as arp_op, dhcpv4, ethertype, protocol,
+};
 
 use crate::connections::{self, RN, SN};
 use crate::frames::*;
@@ -713,6 +715,23 @@ fn lists(cell: &str, word: &str) -> bool {
     cell.split(',').any(|part| part.trim() == word)
 }
 
+/// As in its own LAN a guest is stood in for in the VLAN that is configured for it, and nothing is said in another one.
+#[test]
+fn every_row_holds_in_a_vlan_and_each_answer_has_its_tag() {
+    const VLAN: u16 = 10;
+    for (id, case) in rows().into_iter().filter(|(id, _)| !id.starts_with("vlan-")) {
+        let identity = NicIdentity { vlan: Some(VLAN), ..case.identity.clone() };
+        let mut s = Scenario::with_limits(case.limits.clone(), &[identity]);
+        let verdicts = play(&mut s, Mode::Answer, &case, Some([0x81, 0, 0, VLAN as u8]));
+        let word = in_words(verdicts.first().map(|(_, verdict)| *verdict));
+        assert_eq!(word, tried(id, Mode::Answer, &case), "{id}");
+        for answer in s.at_ms(11_000).transmitted() {
+            let received = Received::plain(&answer);
+            assert_eq!(Frame::parse(&received).expect("a frame").tags, Tags::for_vid(Some(VLAN)), "{id}");
+        }
+    }
+}
+
 #[test]
 fn what_a_wake_is_for_is_told_as_the_document_says_with_a_row_that_shows_it() {
     let document = std::fs::read_to_string(DOCUMENT).expect("docs/packet-policy.md");
@@ -771,7 +790,7 @@ fn in_general(reason: &WakeReason) -> &'static str {
 /// What the row's frame asks to be woken for while the guest sleeps.
 fn reasons(case: &Case) -> Vec<WakeReason> {
     let mut s = Scenario::with_limits(case.limits.clone(), std::slice::from_ref(&case.identity));
-    play(&mut s, Mode::Answer, case);
+    play(&mut s, Mode::Answer, case, None);
     let wakes = s.outputs().into_iter().filter_map(|out| match out {
         Out::Notify(Notice::Wake { reason, .. }) => Some(reason),
         _ => None,
@@ -798,41 +817,46 @@ fn table(document: &str) -> BTreeMap<String, Vec<String>> {
     rows
 }
 
-/// Has the row's frame come in `mode`, after what goes before it.
-fn play(s: &mut Scenario, mode: Mode, case: &Case) -> Vec<(NicId, Verdict)> {
+/// Has the row's frame come in `mode`, after what goes before it; from the network with one more tag, if there is one.
+fn play(s: &mut Scenario, mode: Mode, case: &Case, tag: Option<[u8; 4]>) -> Vec<(NicId, Verdict)> {
+    let tagged = |bytes: &[u8]| stacked(bytes.to_vec(), tag.as_slice());
     case.said.iter().for_each(|said| s.observe(true, said));
     for (from_guest, seen) in &case.seen {
         s.observe(*from_guest, seen);
     }
     s.mode(1, mode).outputs();
     for before in &case.before {
-        s.receive_as(before.received());
+        s.receive_as(Received { bytes: &tagged(&before.bytes), ..before.received() });
     }
     s.outputs();
-    let mut frame = case.frame.received();
-    let answer;
+    let mut frame = case.frame.bytes.clone();
     if let Some(answering) = case.answering
         && mode == Mode::Answer
     {
         let xid = s.at_ms(2_000).transmitted().iter().find_map(|ours| dhcp_xid(ours)).expect("we asked");
-        answer = answering(xid);
-        frame = Received::plain(&answer);
+        frame = answering(xid);
     }
-    s.receive_as(frame)
+    s.receive_as(Received { bytes: &tagged(&frame), ..case.frame.received() })
 }
 
 /// What the engine does with the row's frame in `mode`, as the table says it.
 fn tried(id: &str, mode: Mode, case: &Case) -> String {
     let mut s = Scenario::with_limits(case.limits.clone(), std::slice::from_ref(&case.identity));
-    let verdicts = play(&mut s, mode, case);
+    let verdicts = play(&mut s, mode, case, None);
     assert!(verdicts.len() < 2, "{id} in {mode:?}: {verdicts:?}");
     let verdict = verdicts.first().map(|(_, verdict)| *verdict);
+    let word = in_words(verdict);
     // Some answers take their time: a report is due ten seconds after a query.
     let spoken = s.at_ms(11_000).transmitted();
     match verdict {
         Some(Verdict::Answer(_)) => assert_eq!(spoken.len(), 1, "{id} in {mode:?}: says it answered"),
         _ => assert_eq!(spoken, [] as [Vec<u8>; 0], "{id} in {mode:?}: speaks"),
     }
+    word
+}
+
+/// A verdict as the table says it.
+fn in_words(verdict: Option<Verdict>) -> String {
     match verdict {
         None => "-".to_owned(),
         Some(Verdict::Answer(by)) => format!("answer {}", by.name()),
