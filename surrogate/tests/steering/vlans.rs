@@ -90,6 +90,22 @@ fn a_port_whose_untagged_frames_are_in_another_vlan_than_configured_is_refused()
 }
 
 #[test]
+fn a_guest_in_a_vlan_of_a_bridge_whose_tags_are_service_tags_is_refused() {
+    let Some(world) = vlan_aware("mcast_snooping 0") else { return };
+    world.hypervisor.ip("link set br0 type bridge vlan_protocol 802.1ad");
+    let check = |vlan| {
+        world.steering(async |steering| {
+            let checked = steering.check_port("br0", "g1", vlan).await;
+            checked.map(|link| link.name).map_err(|why| why.to_string())
+        })
+    };
+    let why = "the VLANs of br0 are 802.1ad (its vlan_protocol), and `vlan` can only be one of 802.1Q there";
+    assert_eq!(check(Some(10)), Err(why.to_owned()));
+    world.hypervisor.bridge("vlan add dev g1 vid 1 pvid untagged");
+    assert_eq!(check(None), Ok("g1".to_owned()), "untagged, it is like any other");
+}
+
+#[test]
 fn our_port_leaves_a_vlan_with_the_last_guest_that_is_steered_there() {
     let Some(world) = vlan_aware("mcast_snooping 0") else { return };
     let service = Mac([2, 0, 0, 0, 0, 0xfe]);

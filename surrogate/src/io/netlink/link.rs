@@ -9,7 +9,7 @@ use netlink_packet_route::{
     link::{
         AfSpecBridge, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridge, InfoBridgePort, InfoData, InfoKind,
         InfoPortData, InfoTun, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
-        LinkProtoInfoBridge,
+        LinkProtoInfoBridge, VlanProtocol,
     },
 };
 use surrogate_wire::Mac;
@@ -69,6 +69,8 @@ pub struct BridgeFacts {
     pub mcast_snooping: bool,
     /// Ports belong to VLANs.
     pub vlan_filtering: bool,
+    /// Their tags are service tags (802.1ad), and others are what the frames carry.
+    pub service_vlans: bool,
     /// The VLAN of untagged frames at a port that was given none; 0: such frames are dropped.
     pub default_pvid: u16,
 }
@@ -457,6 +459,7 @@ fn bridge_facts(settings: &[InfoBridge]) -> BridgeFacts {
             InfoBridge::MulticastSnooping(on) => facts.mcast_snooping = on,
             InfoBridge::VlanFiltering(on) => facts.vlan_filtering = on,
             InfoBridge::VlanDefaultPvid(vlan) => facts.default_pvid = vlan,
+            InfoBridge::VlanProtocol(protocol) => facts.service_vlans = protocol == VlanProtocol::Ieee8021Ad,
             _ => {}
         }
     }

@@ -63,6 +63,14 @@ pub enum PortRefused {
         /// The VLAN.
         vlan: u16,
     },
+    /// What is said of a guest's own accord has the tag of 802.1Q, which is none on its bridge.
+    #[error(
+        "the VLANs of {bridge} are 802.1ad (its vlan_protocol), and `vlan` can only be one of 802.1Q there"
+    )]
+    ServiceVlan {
+        /// Its name.
+        bridge: String,
+    },
     /// It could not be looked up.
     #[error(transparent)]
     Unknown(#[from] NetlinkError),
@@ -101,6 +109,9 @@ impl Steering {
             Some(_) => {}
         }
         if let Some(facts) = bridge_link.bridge.filter(|facts| facts.vlan_filtering) {
+            if facts.service_vlans && vlan.is_some() {
+                return Err(PortRefused::ServiceVlan { bridge: bridge.to_owned() });
+            }
             let vlans = self.netlink.port_vlans(link.ifindex).await?;
             check_vlan(port, vlan, facts.default_pvid, &vlans)?;
         }
