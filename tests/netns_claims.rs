@@ -89,6 +89,11 @@ fn alarm_and_wake(lab: &Lab, events: &Events, seq: u64, address: IpAddr, defence
     let counters = &status["nics"][0]["counters"];
     assert_eq!(counters["answered"][defence], 1, "{status}");
     assert!(counters["conflicts"].as_u64() >= Some(2), "{status}");
+    let metrics = lab.daemon.metrics();
+    let labels = [("guest", "web1"), ("nic", "0")];
+    assert!(metrics.value("surrogate_frames_conflicts_total", &labels) >= Some(2.0));
+    let by = [labels[0], labels[1], ("by", defence)];
+    assert_eq!(metrics.value("surrogate_frames_answered_total", &by), Some(1.0));
     assert!(!lab.guest().is_frozen());
     lab.daemon.assert_conserved();
 }
