@@ -225,15 +225,15 @@ fn unicast_ip(
     match transport {
         Transport::Icmpv4(icmp) => unicast_icmpv4(icmp, fits).unwrap_or_else(wake),
         Transport::Icmpv6(icmp) => unicast_icmpv6(icmp, fits).unwrap_or_else(wake),
-        Transport::Tcp(tcp) => unicast_tcp(nic, ports, tcp, src),
-        Transport::Udp(udp) => unicast_udp(nic, ports, udp, src, fits),
+        Transport::Tcp(tcp) => unicast_tcp(nic, ports, tcp, (src, dst)),
+        Transport::Udp(udp) => unicast_udp(nic, ports, udp, (src, dst), fits),
         // Queries may come to one host alone (RFC 9776 6.1.1) and never wake it.
         Transport::Other(protocol::IGMP) => Decision::Absorb,
         // "there is nothing following that header" (RFC 8200 4.7).
         Transport::Other(protocol::NO_NEXT_HEADER) if dst.is_ipv6() => Decision::Absorb,
         Transport::Fragment { first: None, .. } => Decision::Unknown,
         Transport::Fragment { protocol, first: Some(bytes) } => {
-            first_part(nic, ports, *protocol, bytes, src).unwrap_or_else(wake)
+            first_part(nic, ports, *protocol, bytes, (src, dst)).unwrap_or_else(wake)
         }
         Transport::Other(_) => wake(),
     }
@@ -246,7 +246,7 @@ fn first_part(
     ports: &Ports,
     protocol: u8,
     bytes: &[u8],
-    from: IpAddr,
+    (from, to): (IpAddr, IpAddr),
 ) -> Option<Decision> {
     let malformed = |why| Some(Decision::Drop(reason(why)));
     match (protocol, bytes) {
@@ -261,7 +261,7 @@ fn first_part(
             unicast_icmpv6(&Icmpv6 { kind, code, body, message: bytes }, true)
         }
         (protocol::TCP, _) => match Tcp::parse(bytes) {
-            Ok(tcp) => Some(unicast_tcp(nic, ports, &tcp, from)),
+            Ok(tcp) => Some(unicast_tcp(nic, ports, &tcp, (from, to))),
             Err(why) => malformed(why),
         },
         (protocol::UDP, [s0, s1, d0, d1, ..]) => {
@@ -270,7 +270,7 @@ fn first_part(
             Some(if is_dhcp_reply(&udp) {
                 Decision::Hold(None)
             } else {
-                unicast_udp(nic, ports, &udp, from, true)
+                unicast_udp(nic, ports, &udp, (from, to), true)
             })
         }
         _ => None,
@@ -314,7 +314,7 @@ fn unicast_discovery(
     }
 }
 
-fn unicast_tcp(nic: &NicIdentity, ports: &Ports, tcp: &Tcp<'_>, from: IpAddr) -> Decision {
+fn unicast_tcp(nic: &NicIdentity, ports: &Ports, tcp: &Tcp<'_>, (from, to): (IpAddr, IpAddr)) -> Decision {
     let port = tcp.dst_port;
     if tcp.is_rst() {
         return Decision::Hold(None);
@@ -325,17 +325,23 @@ fn unicast_tcp(nic: &NicIdentity, ports: &Ports, tcp: &Tcp<'_>, from: IpAddr) ->
     let wake = Decision::Hold(Some(WakeReason::TcpSyn { port, from }));
     let is_closed = match &nic.traffic.listen {
         Some(listen) => listen.tcp.binary_search(&port).is_err(),
-        None => ports.is_closed(Of::Tcp, port),
+        None => ports.is_closed(Of::Tcp, to, port),
     };
     if is_closed { closed(nic, Responder::Reset).unwrap_or(wake) } else { wake }
 }
 
-fn unicast_udp(nic: &NicIdentity, ports: &Ports, udp: &Udp<'_>, from: IpAddr, fits: bool) -> Decision {
+fn unicast_udp(
+    nic: &NicIdentity,
+    ports: &Ports,
+    udp: &Udp<'_>,
+    (from, to): (IpAddr, IpAddr),
+    fits: bool,
+) -> Decision {
     let port = udp.dst_port;
     let wake = Decision::Hold(Some(WakeReason::Udp { port, from }));
     let is_closed = match &nic.traffic.listen {
         Some(listen) => listen.udp.binary_search(&port).is_err(),
-        None => ports.is_closed(Of::Udp, port),
+        None => ports.is_closed(Of::Udp, to, port),
     };
     if is_closed {
         return closed(nic, Responder::Unreachable).unwrap_or(wake);

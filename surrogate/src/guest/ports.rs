@@ -8,9 +8,10 @@
 //!
 //! - An answer is forgotten by halves of that time, so that none is believed for longer.
 //! - A packet filter that admits some and refuses others makes a port both open and closed: it is not believed.
+//! - What one address of the guest refuses another may serve: services listen on one, or over one family.
 //! - A guest's packets with others' addresses are those of hosts behind it.
 //!
-//! Bitmaps in pages that are made where a port is seen; all of a guest's ports take some 70 KiB.
+//! Bitmaps in pages that are made where a port is seen; all ports of one address take some 70 KiB.
 
 use core::net::IpAddr;
 
@@ -44,19 +45,32 @@ pub struct Ports {
     asleep: Option<Instant>,
 }
 
-/// The same as a value: the ports that a sleeper is known to have closed, as ranges.
+/// The same as a value: the ports that a sleeper is known to have closed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PortsLearned {
+    /// At each of its addresses.
+    pub closed: Vec<ClosedAt>,
+}
+
+/// The closed ports of one address, as ranges.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClosedAt {
+    /// The address.
+    pub address: IpAddr,
     /// First and last port of each range, ascending.
     pub tcp: Vec<(u16, u16)>,
     /// The same.
     pub udp: Vec<(u16, u16)>,
 }
 
-/// What was seen in a half of the time.
+/// What was seen in a half of the time, of each address.
 #[derive(Clone, Debug, Default)]
-struct Seen {
+struct Seen(Vec<SeenAt>);
+
+#[derive(Clone, Debug)]
+struct SeenAt {
+    address: IpAddr,
     tcp: Two,
     udp: Two,
 }
@@ -70,18 +84,20 @@ struct Two {
 impl Ports {
     /// Takes note of a packet that the awake guest sent.
     pub fn learn(&mut self, now: Instant, identity: &NicIdentity, packet: &Packet<'_>) {
-        let Some((of, port, is_open)) = told(identity, packet) else { return };
+        let Some((src, _)) = packet.addresses().filter(|(src, _)| identity.holds(*src)) else { return };
+        let Some((of, port, is_open)) = told(src, packet) else { return };
         self.forget(now);
-        let two = self.young.of_mut(of);
-        if is_open { two.open.insert(port) } else { two.closed.insert(port) }
+        if let Some(two) = self.young.of_mut(of, src) {
+            if is_open { two.open.insert(port) } else { two.closed.insert(port) }
+        }
     }
 
-    /// Whether the guest is known not to listen on a port.
+    /// Whether the guest is known not to listen on a port of one of its addresses.
     #[must_use]
-    pub fn is_closed(&self, of: Of, port: u16) -> bool {
-        let (young, old) = (self.young.of(of), self.old.of(of));
-        let closed = young.closed.contains(port) || old.closed.contains(port);
-        closed && !young.open.contains(port) && !old.open.contains(port)
+    pub fn is_closed(&self, of: Of, address: IpAddr, port: u16) -> bool {
+        let seen = [&self.young, &self.old].map(|seen| seen.of(of, address));
+        let two = || seen.into_iter().flatten();
+        two().any(|two| two.closed.contains(port)) && !two().any(|two| two.open.contains(port))
     }
 
     /// The guest fell asleep. Again, for one that sleeps: nothing changes.
@@ -102,23 +118,34 @@ impl Ports {
     /// What must survive a restart of the daemon.
     #[must_use]
     pub fn learned(&self) -> PortsLearned {
-        PortsLearned { tcp: self.ranges(Of::Tcp), udp: self.ranges(Of::Udp) }
+        let mut closed: Vec<ClosedAt> = Vec::new();
+        for SeenAt { address, .. } in self.young.0.iter().chain(&self.old.0) {
+            let [tcp, udp] = [Of::Tcp, Of::Udp].map(|of| self.ranges(of, *address));
+            let known = closed.iter().any(|known| known.address == *address);
+            if !known && !(tcp.is_empty() && udp.is_empty()) {
+                closed.push(ClosedAt { address: *address, tcp, udp });
+            }
+        }
+        PortsLearned { closed }
     }
 
     /// Takes what was learned of a guest that has slept since. How old it was is not known: it is forgotten next.
     pub fn restore(learned: &PortsLearned, now: Instant) -> Self {
         let mut ports = Self { begun: Some(now), asleep: Some(now), ..Self::default() };
-        for (of, ranges) in [(Of::Tcp, &learned.tcp), (Of::Udp, &learned.udp)] {
-            for (first, last) in ranges.iter().take(RANGES) {
-                (*first..=*last).for_each(|port| ports.old.of_mut(of).closed.insert(port));
+        for ClosedAt { address, tcp, udp } in learned.closed.iter().take(ADDRESSES) {
+            for (of, ranges) in [(Of::Tcp, tcp), (Of::Udp, udp)] {
+                let Some(two) = ports.old.of_mut(of, *address) else { continue };
+                for (first, last) in ranges.iter().take(RANGES) {
+                    (*first..=*last).for_each(|port| two.closed.insert(port));
+                }
             }
         }
         ports
     }
 
-    fn ranges(&self, of: Of) -> Vec<(u16, u16)> {
+    fn ranges(&self, of: Of, address: IpAddr) -> Vec<(u16, u16)> {
         let mut ranges: Vec<(u16, u16)> = Vec::new();
-        for port in (0..=u16::MAX).filter(|port| self.is_closed(of, *port)) {
+        for port in (0..=u16::MAX).filter(|port| self.is_closed(of, address, *port)) {
             let full = ranges.len() == RANGES;
             match ranges.last_mut() {
                 Some((_, last)) if last.checked_add(1) == Some(port) => *last = port,
@@ -143,27 +170,29 @@ impl Ports {
 }
 
 impl Seen {
-    const fn of(&self, of: Of) -> &Two {
-        match of {
-            Of::Tcp => &self.tcp,
-            Of::Udp => &self.udp,
-        }
+    fn of(&self, of: Of, address: IpAddr) -> Option<&Two> {
+        let at = self.0.iter().find(|at| at.address == address)?;
+        Some(match of {
+            Of::Tcp => &at.tcp,
+            Of::Udp => &at.udp,
+        })
     }
 
-    const fn of_mut(&mut self, of: Of) -> &mut Two {
-        match of {
-            Of::Tcp => &mut self.tcp,
-            Of::Udp => &mut self.udp,
+    /// Those of an address, which is entered if it was not.
+    fn of_mut(&mut self, of: Of, address: IpAddr) -> Option<&mut Two> {
+        if !self.0.iter().any(|at| at.address == address) {
+            self.0.push(SeenAt { address, tcp: Two::default(), udp: Two::default() });
         }
+        let at = self.0.iter_mut().find(|at| at.address == address)?;
+        Some(match of {
+            Of::Tcp => &mut at.tcp,
+            Of::Udp => &mut at.udp,
+        })
     }
 }
 
-/// Which port a packet of the guest's tells of, and whether it is open.
-fn told(identity: &NicIdentity, packet: &Packet<'_>) -> Option<(Of, u16, bool)> {
-    let (src, _) = packet.addresses()?;
-    if !identity.holds(src) {
-        return None;
-    }
+/// Which of its ports the host at `src` tells of, and whether it is open.
+fn told(src: IpAddr, packet: &Packet<'_>) -> Option<(Of, u16, bool)> {
     match packet.transport()? {
         Transport::Tcp(tcp) => {
             let flags = tcp.flags.0 & CONTROLS;
@@ -244,8 +273,10 @@ const fn place(port: u16) -> (usize, usize, u64) {
 }
 
 const PAGES: usize = 64;
-/// Ranges of closed ports of each protocol that are remembered: of what is beyond nothing is known.
+/// Ranges of closed ports of each protocol and address that are remembered: of what is beyond nothing is known.
 const RANGES: usize = 512;
+/// Addresses of which that is taken back.
+const ADDRESSES: usize = 64;
 /// FIN, SYN, RST, ACK.
 const CONTROLS: u8 = 0x17;
 
@@ -267,6 +298,8 @@ mod tests {
     const PEER_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 99);
     const GUEST_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x11);
     const PEER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x99);
+    const V4: IpAddr = IpAddr::V4(GUEST_V4);
+    const V6: IpAddr = IpAddr::V6(GUEST_V6);
     const OUT: Ethernet = Ethernet {
         dst: Mac([0x52, 0x54, 0, 0, 0, 0x99]),
         src: Mac([0x52, 0x54, 0, 0, 0, 0x11]),
@@ -365,9 +398,14 @@ mod tests {
         let [_, over_v6] = unreachable(9999);
         learn(&mut ports, at(0), &over_v4);
         learn(&mut ports, at(0), &over_v6);
-        assert!(ports.is_closed(Of::Tcp, 81) && !ports.is_closed(Of::Udp, 81));
-        assert!(ports.is_closed(Of::Udp, 9998) && ports.is_closed(Of::Udp, 9999));
-        assert!(!ports.is_closed(Of::Udp, 40_000) && !ports.is_closed(Of::Tcp, 40_000));
+        assert!(ports.is_closed(Of::Tcp, V4, 81) && !ports.is_closed(Of::Udp, V4, 81));
+        assert!(ports.is_closed(Of::Udp, V4, 9998) && ports.is_closed(Of::Udp, V6, 9999));
+        assert!(
+            !ports.is_closed(Of::Udp, V6, 9998) && !ports.is_closed(Of::Udp, V4, 9999),
+            "there it may be open"
+        );
+        assert!(!ports.is_closed(Of::Tcp, V6, 81));
+        assert!(!ports.is_closed(Of::Udp, V4, 40_000) && !ports.is_closed(Of::Tcp, V4, 40_000));
     }
 
     #[test]
@@ -380,12 +418,12 @@ mod tests {
             (0, TcpFlags::RST | TcpFlags::ACK | TcpFlags::FIN),
         ] {
             learn(&mut ports, at(0), &segment(81, seq, flags));
-            assert!(!ports.is_closed(Of::Tcp, 81), "{seq} {flags:?}");
+            assert!(!ports.is_closed(Of::Tcp, V4, 81), "{seq} {flags:?}");
         }
         // Of a host behind the guest.
         let behind = Ipv4Addr::new(198, 51, 100, 7);
         learn(&mut ports, at(0), &segment_of(behind, 81, 0, TcpFlags::RST | TcpFlags::ACK));
-        assert!(!ports.is_closed(Of::Tcp, 81));
+        assert!(!ports.is_closed(Of::Tcp, V4, 81));
     }
 
     #[test]
@@ -397,7 +435,7 @@ mod tests {
             for said in [[&open, &closed], [&closed, &open]] {
                 let mut ports = Ports::default();
                 said.iter().for_each(|frame| learn(&mut ports, at(0), frame));
-                assert!(!ports.is_closed(of, port), "{of:?}");
+                assert!(!ports.is_closed(of, V4, port), "{of:?}");
             }
         }
     }
@@ -409,7 +447,7 @@ mod tests {
             learn(&mut ports, at(0), &syn_ack(22));
             learn(&mut ports, at(learned), &refused(81));
             ports.sleep(at(asleep));
-            ports.is_closed(Of::Tcp, 81)
+            ports.is_closed(Of::Tcp, V4, 81)
         };
         assert!(closed(0, 1) && closed(0, 9) && closed(4, 9) && closed(6, 14));
         assert!(!closed(0, 10) && !closed(0, 600) && !closed(6, 16));
@@ -419,14 +457,14 @@ mod tests {
         for night in 0..3 {
             ports.sleep(at(night * 1000 + 2));
             ports.sleep(at(night * 1000 + 900));
-            assert!(ports.is_closed(Of::Tcp, 81), "night {night}");
+            assert!(ports.is_closed(Of::Tcp, V4, 81), "night {night}");
             ports.wake(at(night * 1000 + 1000));
         }
         ports.sleep(at(3002));
-        assert!(ports.is_closed(Of::Tcp, 81), "awake for eight minutes in all");
+        assert!(ports.is_closed(Of::Tcp, V4, 81), "awake for eight minutes in all");
         ports.wake(at(5000));
         ports.sleep(at(5003));
-        assert!(!ports.is_closed(Of::Tcp, 81));
+        assert!(!ports.is_closed(Of::Tcp, V4, 81));
     }
 
     #[test]
@@ -434,32 +472,37 @@ mod tests {
         let mut ports = Ports::default();
         learn(&mut ports, at(0), &syn_ack(81));
         learn(&mut ports, at(11), &refused(81));
-        assert!(ports.is_closed(Of::Tcp, 81));
+        assert!(ports.is_closed(Of::Tcp, V4, 81));
     }
 
     #[test]
     fn what_is_kept_on_disk_is_short_and_read_with_care() {
         let mut ports = Ports::default();
         for port in (0..=u16::MAX).filter(|port| port % 1000 != 22) {
-            ports.young.tcp.closed.insert(port);
+            ports.young.of_mut(Of::Tcp, V4).unwrap().closed.insert(port);
         }
         let learned = ports.learned();
-        assert_eq!((learned.tcp.len(), learned.tcp[0], learned.tcp[1]), (67, (0, 21), (23, 1021)));
+        let [ClosedAt { address: V4, tcp, udp }] = &learned.closed[..] else { panic!("{learned:?}") };
+        assert_eq!((tcp.len(), tcp[0], tcp[1], udp.len()), (67, (0, 21), (23, 1021), 0));
         let back = Ports::restore(&learned, at(3));
-        assert!(back.is_closed(Of::Tcp, 65_535) && !back.is_closed(Of::Tcp, 22));
+        assert!(back.is_closed(Of::Tcp, V4, 65_535) && !back.is_closed(Of::Tcp, V4, 22));
         assert_eq!(back.learned(), learned);
         // Nobody knows how old it was.
         let mut woken = back.clone();
         woken.wake(at(4));
         woken.sleep(at(9));
-        assert!(!woken.is_closed(Of::Tcp, 65_535));
+        assert!(!woken.is_closed(Of::Tcp, V4, 65_535));
 
         for port in (0..=u16::MAX).step_by(2) {
-            ports.young.udp.closed.insert(port);
+            ports.young.of_mut(Of::Udp, V6).unwrap().closed.insert(port);
         }
-        assert_eq!(ports.learned().udp.len(), RANGES);
-        let wild = PortsLearned { tcp: vec![(9, 3), (0, u16::MAX)], udp: vec![(5, 5); 100_000] };
-        assert!(Ports::restore(&wild, at(0)).is_closed(Of::Tcp, 7));
+        let learned = ports.learned();
+        assert_eq!((learned.closed.len(), learned.closed[1].udp.len()), (2, RANGES));
+        let wild =
+            |address| ClosedAt { address, tcp: vec![(9, 3), (0, u16::MAX)], udp: vec![(5, 5); 100_000] };
+        let many = (0..100).map(|n| wild(IpAddr::from([192, 0, 2, n]))).collect();
+        let back = Ports::restore(&PortsLearned { closed: many }, at(0));
+        assert!(back.is_closed(Of::Tcp, V4, 7) && back.old.0.len() == ADDRESSES);
     }
 
     proptest! {

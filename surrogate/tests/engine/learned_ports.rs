@@ -1,5 +1,6 @@
 //! A guest whose ports nobody has declared: what it refused while it was awake is refused in its name.
 
+use core::net::IpAddr;
 use core::time::Duration;
 
 use surrogate::engine::{Answered, Command, Mode, Notice, Verdict};
@@ -50,6 +51,17 @@ fn of_what_nobody_asked_nothing_is_known() {
     s.mode(1, Mode::Answer).outputs();
     assert_eq!(s.verdict(&syn(8080, 9)), WAKES);
     assert_eq!(s.verdict(&datagram((40_000, 80), b"x")), WAKES, "it was TCP that was refused");
+}
+
+#[test]
+fn what_one_address_refused_another_may_serve() {
+    let mut s = scanned();
+    s.observe(true, &unreachable_by_guest(9999));
+    s.mode(1, Mode::Answer).outputs();
+    let asked = |from: IpAddr, to: IpAddr| udp(TO_GUEST, from, to, (40_000, 9999), b"x");
+    let over_v4 = asked(CLIENT.v4().into(), GUEST.v4().into());
+    assert_eq!(s.verdict(&over_v4), Some(Verdict::Answer(Answered::PortUnreachable)));
+    assert_eq!(s.verdict(&asked(CLIENT.v6().into(), GUEST.v6().into())), WAKES, "a service of IPv6 alone");
 }
 
 #[test]
