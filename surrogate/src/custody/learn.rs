@@ -100,7 +100,7 @@ impl Custody {
     }
 
     fn enter(&mut self, now: Instant, connection: Connection) -> Option<&mut Connection> {
-        let tuple = connection.tuple;
+        let (tuple, phase) = (connection.tuple, connection.phase);
         match self.table.insert(connection, self.policy.connections.get()) {
             Ok(gone) => {
                 self.counters.learned += 1;
@@ -110,7 +110,10 @@ impl Custody {
             }
             Err(Full) => {
                 self.counters.refused += 1;
-                self.refused.note(now, tuple);
+                // Requests are anybody's: what comes of one tells of itself again.
+                if phase == Phase::Established {
+                    self.refused.note(now, tuple);
+                }
                 None
             }
         }
@@ -240,6 +243,7 @@ mod tests {
         FIN_ACK, RN, RST, SCALE, SN, SYN, SYN_ACK, TSRECENT, TSVAL, W, World, seg,
     };
     use crate::policy::custody::CustodyPolicy;
+    use crate::time::Duration;
 
     fn only(world: &World) -> Connection {
         assert_eq!(world.custody.table.len(), 1);
@@ -412,5 +416,27 @@ mod tests {
         world.peer_sends(&seg(199, 100).flags(SYN_ACK).options(&[3, 3, 5, 1]).port(2));
         let early = world.custody.table.iter().find(|c| c.tuple.peer_port == 2).unwrap();
         assert_eq!((early.peer_scale, early.snd_una), (Some(5), Some(Seq(100))));
+    }
+
+    #[test]
+    fn nobody_keeps_a_guest_awake_for_good_by_connections_whose_end_is_not_seen() {
+        let connections = core::num::NonZeroUsize::new(16).unwrap();
+        let mut world = World::with(CustodyPolicy { connections, ..CustodyPolicy::default() });
+        // Opened, and reset by the peer while the guest works: nobody looks at what it is sent then.
+        for port in 0..16 {
+            world.connect(port, false);
+        }
+        world.after(Duration::from_secs(60));
+        let refused = |world: &World| world.custody.unrepresentable(world.now).count();
+        for port in 100..1_000 {
+            world.guest_sends(&seg(99, 200).flags(SYN_ACK).port(port));
+        }
+        assert_eq!(refused(&world), 0, "a flood of requests is no reason");
+        world.guest_sends(&seg(SN, RN).window(W).port(5_000));
+        assert_eq!(refused(&world), 1, "a connection in use is");
+        world.after(Duration::from_hours(3));
+        world.guest_sends(&seg(SN, RN).window(W).port(5_000));
+        assert_eq!((refused(&world), world.custody.counters().evicted), (0, 1));
+        assert_eq!(world.custody.table.len(), 16);
     }
 }

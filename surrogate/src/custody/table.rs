@@ -2,12 +2,15 @@
 //!
 //! Memory grows by doubling while the guest is awake and never while it sleeps. At the limit a new connection takes
 //! the place of one that is closed, closing or never came to be: the longest silent of some that are looked at in
-//! turn, so that work stays bounded whoever opens connections. If there is none, the new one is refused.
+//! turn, so that work stays bounded whoever opens connections. If there is none, one in use takes the place of one
+//! whose guest has not spoken for [`SILENT`]: ends can be missed, and nobody may fill the table for good with
+//! connections that are no more. Else the new one is refused.
 
 use core::hash::BuildHasher;
 
-use super::connection::{Connection, Tuple};
+use super::connection::{Connection, Phase, Tuple};
 use crate::hash::Seeded;
+use crate::time::Duration;
 
 /// See the [module](self).
 #[derive(Clone, Debug)]
@@ -94,7 +97,7 @@ impl Table {
         }
         let mut gone = 0;
         if self.len() >= limit {
-            let victim = self.disposable().ok_or(Full)?;
+            let victim = self.victim(&connection).ok_or(Full)?;
             self.remove_at(victim);
             gone = 1;
         }
@@ -135,19 +138,18 @@ impl Table {
         self.hasher.hash_one(tuple)
     }
 
-    /// The longest silent disposable one of the next [`LOOKED_AT`].
-    fn disposable(&mut self) -> Option<usize> {
+    /// Whose place a new one may take, of the next [`LOOKED_AT`]: the longest silent disposable one, else the longest
+    /// silent one that the new one may replace.
+    fn victim(&mut self, new: &Connection) -> Option<usize> {
         let len = self.connections.len();
-        let mut found: Option<(usize, &Connection)> = None;
-        for step in 0..LOOKED_AT.min(len) {
-            let position = (self.hand + step) % len;
-            let Some(candidate) = self.connections.get(position) else { continue };
-            let longer = found.is_none_or(|(_, best)| candidate.heard_at < best.heard_at);
-            if candidate.is_disposable() && longer {
-                found = Some((position, candidate));
-            }
-        }
-        let found = found.map(|(position, _)| position);
+        let in_use = new.phase == Phase::Established;
+        let is_over = |there: &Connection| in_use && new.heard_at.since(there.heard_at) >= SILENT;
+        let looked_at = (0..LOOKED_AT.min(len)).map(|step| (self.hand + step) % len);
+        let found = looked_at
+            .filter_map(|position| Some((position, self.connections.get(position)?)))
+            .filter(|(_, there)| there.is_disposable() || is_over(there))
+            .min_by_key(|(_, there)| (!there.is_disposable(), there.heard_at))
+            .map(|(position, _)| position);
         self.hand = (self.hand + LOOKED_AT).checked_rem(len).unwrap_or(0);
         found
     }
@@ -215,6 +217,9 @@ fn stored(position: usize) -> u32 {
 const SMALLEST: usize = 16;
 /// Connections looked at for one to go.
 const LOOKED_AT: usize = 64;
+/// Longer than a connection is silent that is kept alive: after 7,200 s Linux, Windows and the BSDs ask, and an
+/// answer is looked for another 675 s at most.
+const SILENT: Duration = Duration::from_hours(3);
 
 #[cfg(test)]
 mod tests {
@@ -273,6 +278,24 @@ mod tests {
         let there: Vec<u16> =
             (0..11).filter(|n| table.find(&connection(*n, Phase::Established, 0).tuple).is_some()).collect();
         assert_eq!(there, [0, 1, 2, 3, 4, 5, 8, 9]);
+    }
+
+    #[test]
+    fn at_the_limit_one_in_use_takes_the_place_of_one_that_was_silent_for_hours_and_a_handshake_does_not() {
+        let hours = |n: u64| n * 3_600_000_000_000;
+        let mut table = Table::new(1);
+        for port in 0..200 {
+            table.insert(connection(port, Phase::Established, u64::from(port)), 200).unwrap();
+        }
+        assert_eq!(table.insert(connection(500, Phase::Established, hours(3) - 1), 200), Err(Full));
+        assert_eq!(table.insert(connection(500, Phase::SynReceived, hours(4)), 200), Err(Full));
+        for port in 500..700 {
+            // Within a round of looking all find one.
+            let found =
+                (0..4).find_map(|_| table.insert(connection(port, Phase::Established, hours(4)), 200).ok());
+            assert_eq!(found, Some(1));
+        }
+        assert_eq!(table.insert(connection(700, Phase::Established, hours(5)), 200), Err(Full));
     }
 
     #[test]
