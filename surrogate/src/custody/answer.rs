@@ -13,7 +13,8 @@ use crate::guest::identity::NicIdentity;
 
 impl Custody {
     /// Writes the answer of `kind` that [`judge`](Self::judge) found to be owed for this segment. Goes to the station
-    /// that the guest itself sent to, on the tags of the segment.
+    /// that the guest itself sent to (unless the peer has shown that it comes another way now), on the tags of the
+    /// segment.
     pub fn answer(
         &self,
         kind: Kind,
@@ -63,10 +64,12 @@ impl Connection {
 
 #[cfg(test)]
 mod tests {
-    use surrogate_wire::Mac;
+    use surrogate_wire::{Mac, TcpFlags};
 
     use super::*;
-    use crate::custody::testing::{GUEST, PEER, RN, SN, TSRECENT, TSVAL, World, read, seg};
+    use crate::custody::testing::{GUEST, PEER, RN, SN, Seg, TSRECENT, TSVAL, World, read, seg};
+    use crate::custody::{CustodyPolicy, Judgement};
+    use crate::time::Duration;
 
     const BELOW: u32 = RN.wrapping_sub(1);
 
@@ -151,5 +154,65 @@ mod tests {
             .unwrap();
         let (answer, _) = read(&written);
         assert_eq!((answer.dst, answer.tags), (Mac(PEER.0), frame.tags));
+    }
+
+    /// Where the answer to a segment goes that comes from the station `from`.
+    fn answered_to(world: &mut World, segment: &Seg, from: Mac) -> Mac {
+        let mut bytes = world.frame(false, segment);
+        bytes[6..12].copy_from_slice(&from.0);
+        let (frame, packet) = read(&bytes);
+        let judged = world.custody.judge(world.now, &mut world.rng, &world.identity, &frame, &packet);
+        let Judgement::Answer(kind) = judged else { panic!("{judged:?}") };
+        let written = world
+            .written(|world, out| world.custody.answer(kind, &world.identity, &frame, &packet, out))
+            .unwrap();
+        read(&written).0.dst
+    }
+
+    #[test]
+    fn a_peer_whose_router_gave_way_to_another_is_answered_by_that_one() {
+        let other = Mac([2, 0, 0, 0, 0, 0x66]);
+        let mut world = World::asleep();
+        let learned = world.custody.learned();
+        for restart in [false, true] {
+            if restart {
+                world.custody = Custody::restore(&learned, CustodyPolicy::default(), 1);
+                world.custody.sleep(world.now, &mut world.rng);
+            }
+            // And back.
+            for router in [PEER, other, other, PEER] {
+                world.after(Duration::from_secs(1));
+                assert_eq!(answered_to(&mut world, &seg(BELOW, SN), router), router);
+            }
+        }
+    }
+
+    #[test]
+    fn a_stranger_is_told_nothing() {
+        let stranger = Mac([2, 0, 0, 0, 0, 0x66]);
+        let mut world = World::asleep();
+        let forged = [
+            seg(RN ^ 0x7777, SN).flags(TcpFlags::SYN),
+            seg(RN.wrapping_sub(500), SN).data(b"old"),
+            seg(BELOW, SN.wrapping_sub(1 << 30)),
+            seg(RN.wrapping_add(1), SN).flags(TcpFlags::RST),
+        ];
+        for segment in forged {
+            world.after(Duration::from_secs(1));
+            assert_eq!(answered_to(&mut world, &segment, stranger), PEER, "{segment:x?}");
+            world.after(Duration::from_secs(1));
+            assert_eq!(answered_to(&mut world, &seg(BELOW, SN), PEER), PEER);
+        }
+    }
+
+    #[test]
+    fn a_guest_that_sends_another_way_than_it_hears_is_stood_in_for_likewise() {
+        let inward = Mac([2, 0, 0, 0, 0, 0x77]);
+        let mut world = World::connected();
+        let mut bytes = world.frame(false, &seg(RN, SN));
+        bytes[6..12].copy_from_slice(&inward.0);
+        world.learn(false, &bytes);
+        let mut world = world.settled();
+        assert_eq!(answered_to(&mut world, &seg(BELOW, SN), inward), PEER);
     }
 }

@@ -51,6 +51,8 @@ pub(super) struct Connection {
     pub(super) tuple: Tuple,
     /// The next station towards the peer: where the guest's last segment went.
     pub(super) peer_mac: Mac,
+    /// The last station that the peer's segments come from, if one was seen: mostly the same.
+    pub(super) from_mac: Option<Mac>,
     pub(super) phase: Phase,
     /// RN: what the guest expects next.
     pub(super) rcv_nxt: Seq,
@@ -128,6 +130,7 @@ impl Connection {
         Self {
             tuple,
             peer_mac,
+            from_mac: None,
             phase,
             rcv_nxt,
             snd_nxt,
@@ -204,6 +207,15 @@ impl Connection {
     pub(super) fn largest_window(&self) -> u32 {
         let scale = self.peer_scale.unwrap_or(MAX_SCALE).min(MAX_SCALE);
         u32::from(self.peer_window_max.unwrap_or(u16::MAX)) << scale
+    }
+
+    /// A segment of the peer itself, and no stranger's, came from the station `from` while the guest slept. If they
+    /// come another way now (its router gave way to another one, say), so must what is said to it: the guest would
+    /// have been told by ARP or neighbour discovery.
+    pub(super) fn comes_from(&mut self, from: Mac) {
+        if self.from_mac.replace(from).is_some_and(|before| before != from) {
+            self.peer_mac = from;
+        }
     }
 
     /// Whether the peer may acknowledge up to `number`: what the guest has sent, and no less than the largest window

@@ -126,6 +126,7 @@ impl Custody {
         }
         let numbers = (segment.seq(), segment.ack());
         let connection = Connection {
+            from_mac: Some(peer_mac),
             snd_una: Some(segment.ack()),
             window: u16::MAX,
             peer_window: Some(segment.tcp.window),

@@ -65,6 +65,10 @@ impl Custody {
         let Some(connection) = self.table.at_mut(position) else { return Judgement::NotMine };
         match assess(connection, &segment) {
             Assessment::Owed(kind) => {
+                // Who hits both of its numbers is the peer; an answer to anybody else would tell him what they are.
+                if kind == Kind::KeepAlive && connection.may_acknowledge(segment.ack()) {
+                    connection.comes_from(frame.src);
+                }
                 if !self.may_answer(now, rng, position, kind) {
                     match kind {
                         Kind::KeepAlive | Kind::WindowProbe => self.counters.unanswered += 1,

@@ -35,7 +35,7 @@ impl Custody {
         if from_guest {
             self.learn_from_guest(now, frame, segment);
         } else {
-            self.learn_from_peer(segment);
+            self.learn_from_peer(frame, segment);
         }
     }
 
@@ -79,7 +79,7 @@ impl Custody {
         }
     }
 
-    fn learn_from_peer(&mut self, segment: &Segment<'_>) {
+    fn learn_from_peer(&mut self, frame: &Frame<'_>, segment: &Segment<'_>) {
         let tuple = segment.tuple;
         if segment.has(TcpFlags::SYN) && !segment.has(TcpFlags::ACK) && !segment.has(TcpFlags::RST) {
             self.requests.note(Request { tuple, scale: segment.options.scale });
@@ -93,7 +93,7 @@ impl Custody {
             }
             return;
         }
-        connection.hear_peer(segment);
+        connection.hear_peer(frame, segment);
         if connection.is_closed() {
             self.table.remove(&tuple);
         }
@@ -161,13 +161,14 @@ impl Connection {
     }
 
     /// A segment of the peer's, no reset and no request; or of a stranger, which the guest would not take.
-    fn hear_peer(&mut self, segment: &Segment<'_>) {
+    fn hear_peer(&mut self, frame: &Frame<'_>, segment: &Segment<'_>) {
         if !segment.has(TcpFlags::ACK)
             || !self.may_acknowledge(segment.ack())
             || (segment.options.signed && !self.signed)
         {
             return;
         }
+        self.from_mac = Some(frame.src);
         self.sack |= segment.options.sack;
         self.snd_una = Some(match self.snd_una {
             Some(una) => una.advanced_to(segment.ack()),

@@ -20,6 +20,8 @@ pub struct CustodyLearned {
 struct Kept {
     tuple: Tuple,
     peer_mac: [u8; 6],
+    #[serde(default)]
+    from_mac: Option<[u8; 6]>,
     rcv_nxt: Seq,
     snd_nxt: Seq,
     snd_una: Option<Seq>,
@@ -70,6 +72,7 @@ impl Kept {
         Self {
             tuple: c.tuple,
             peer_mac: c.peer_mac.0,
+            from_mac: c.from_mac.map(|mac| mac.0),
             rcv_nxt: c.rcv_nxt,
             snd_nxt: c.snd_nxt,
             snd_una: c.snd_una,
@@ -99,6 +102,7 @@ impl Kept {
             && scales.iter().flatten().all(|scale| *scale <= MAX_SCALE);
         let numbers = (self.rcv_nxt, self.snd_nxt);
         sound.then(|| Connection {
+            from_mac: self.from_mac.map(Mac),
             snd_una: self.snd_una,
             window: self.window,
             guest_scale: self.guest_scale,
