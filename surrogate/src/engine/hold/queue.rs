@@ -1,7 +1,7 @@
 //! One NIC's frames: in order of arrival, by age, by class.
 
 use super::{Class, Slot};
-use crate::engine::lists::{List, Order};
+use crate::engine::lists::{Linked as _, List, Order};
 
 /// One NIC's frames: where the lists begin and end.
 #[derive(Clone, Debug, Default)]
@@ -55,8 +55,12 @@ impl Queue {
 
     /// As if the frame at `at`, which is in it, had come last.
     pub(super) fn move_to_end(&mut self, slots: &mut [Slot], at: u32) {
+        let next = slots.get(at as usize).and_then(|slot| slot.links().next(Order::Arrival));
         self.by_arrival.unlink(slots, Order::Arrival, at);
         self.by_arrival.push(slots, Order::Arrival, at);
+        if self.cursor == Some(at) {
+            self.cursor = next.or(Some(at));
+        }
     }
 
     /// As if the frame at `at`, which is in it, had come just before the one at `before`.

@@ -259,6 +259,32 @@ fn a_frame_longer_than_any_ip_packet_is_refused() {
 }
 
 #[test]
+fn a_review_goes_on_where_it_stood_when_a_newer_acknowledgement_takes_the_place_of_that_frame() {
+    let newest = Some(segment(1, 0x10).of_newest_ack());
+    for stands_at in 0..3 {
+        let mut b = Buffer::new(100, 1 << 20);
+        b.one(Class::Datagram, 1);
+        b.arrive(Class::Ack, 2, newest, &[2; 60]);
+        b.one(Class::Datagram, 3);
+        b.hold.review(&mut b.queue);
+        let mut seen = Vec::new();
+        let next = |b: &mut Buffer| {
+            let frame = b.hold.review_next(&mut b.queue)?;
+            let mut bytes = vec![0; frame.len];
+            b.hold.read(frame, &mut bytes);
+            Some(bytes[0])
+        };
+        seen.extend((0..stands_at).filter_map(|_| next(&mut b)));
+        b.arrive(Class::Ack, 2, newest, &[9; 60]);
+        while let Some(id) = next(&mut b) {
+            seen.push(id);
+        }
+        let expected: &[u8] = if stands_at == 2 { &[1, 2, 3, 9] } else { &[1, 3, 9] };
+        assert_eq!(seen, expected);
+    }
+}
+
+#[test]
 fn a_review_survives_the_eviction_of_the_frame_it_stands_at() {
     let mut b = Buffer::new(3, 8192);
     for (id, class) in [(1, Class::Datagram), (2, Class::Data), (3, Class::Datagram)] {
