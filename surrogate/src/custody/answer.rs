@@ -25,7 +25,7 @@ impl Custody {
     ) -> Option<Kind> {
         let segment = Segment::of(false, packet)?;
         let written = match self.table.get(&segment.tuple) {
-            Some(connection) => answer_to(connection, identity, frame.tags, &segment).write(out),
+            Some(connection) => answer_to(connection, kind, identity, frame.tags, &segment).write(out),
             // Custody of it is being inferred.
             None => self.question(identity, frame, &segment)?.write(out),
         };
@@ -33,12 +33,21 @@ impl Custody {
     }
 }
 
-fn answer_to(connection: &Connection, identity: &NicIdentity, tags: Tags, segment: &Segment<'_>) -> BareAck {
+fn answer_to(
+    connection: &Connection,
+    kind: Kind,
+    identity: &NicIdentity,
+    tags: Tags,
+    segment: &Segment<'_>,
+) -> BareAck {
+    // Who hits SEQ is the peer; of any other segment the timestamp counts no more than the rest (RFC 7323 5.3 R2).
+    let is_peers = matches!(kind, Kind::KeepAlive | Kind::WindowProbe);
+    let theirs = segment.options.timestamps.filter(|_| is_peers);
     let below = segment.seq().is_before(connection.rcv_nxt) && !segment.tcp.payload.is_empty();
     // What had arrived already is named (RFC 2883 4), as Linux and Windows do.
     let again = (segment.seq(), segment.seq().plus(u32::try_from(segment.tcp.payload.len()).unwrap_or(0)));
     BareAck {
-        timestamps: connection.timestamps(segment.options.timestamps.map(|t| (segment.seq(), t))),
+        timestamps: connection.timestamps(theirs.map(|t| (segment.seq(), t))),
         sack: (connection.sack && below).then_some(again),
         ..connection.bare_ack(identity, tags)
     }
@@ -102,9 +111,13 @@ mod tests {
     }
 
     #[test]
-    fn a_strangers_timestamp_does_not_outlive_its_answer() {
+    fn a_strangers_timestamp_is_not_repeated() {
         let mut world = World::stamped().settled();
-        world.answer(&seg(RN.wrapping_sub(9), SN).stamped(TSRECENT + 1_000_000, 0)).expect("an answer");
+        for forged in [seg(RN.wrapping_sub(9), SN), seg(RN.wrapping_sub(70_000), 0).flags(TcpFlags::SYN)] {
+            world.after(Duration::from_secs(1));
+            let (_, said) = world.answer(&forged.stamped(TSRECENT + 1_000_000, 0)).expect("an answer");
+            assert_eq!(said.timestamps, Some((TSVAL, TSRECENT)));
+        }
         let bare = seg(BELOW, SN).stamped(TSRECENT - 1, TSVAL);
         assert_eq!(world.answer(&bare).unwrap().1.timestamps, Some((TSVAL, TSRECENT)));
     }

@@ -233,8 +233,7 @@ impl Connection {
     ///
     /// TSval repeats the guest's last: an equal one passes the peer's PAWS test (RFC 7323 5.3), a larger one would
     /// make the woken guest look old. TSecr is the segment's own TSval if it is not older than TS.Recent and the
-    /// segment begins no later than the last acknowledgement (RFC 7323 4.3). TS.Recent itself stays the guest's: a
-    /// stranger's timestamp must not outlive the answer to it.
+    /// segment begins no later than the last acknowledgement (RFC 7323 4.3). TS.Recent itself stays the guest's.
     pub(super) fn timestamps(&self, answered: Option<(Seq, Timestamps)>) -> Option<Timestamps> {
         let clock = self.clock?;
         let echo = match answered {
