@@ -92,13 +92,12 @@ impl Custody {
         }
     }
 
-    /// Whether a segment is one that only the guest can take; `None` if it is of no known connection. What
-    /// is due for it otherwise can wait until the guest sleeps.
+    /// Whether a segment is one of a known connection for which an acknowledgement is owed.
     #[must_use]
-    pub fn needs_the_guest(&self, packet: &Packet<'_>) -> Option<bool> {
-        let segment = Segment::of(false, packet)?;
-        let connection = self.table.get(&segment.tuple)?;
-        Some(assess(connection, &segment) == Assessment::Guests)
+    pub fn owes_an_answer(&self, packet: &Packet<'_>) -> bool {
+        let Some(segment) = Segment::of(false, packet) else { return false };
+        let connection = self.table.get(&segment.tuple);
+        connection.is_some_and(|connection| matches!(assess(connection, &segment), Assessment::Owed(_)))
     }
 
     /// Whether a segment that came while the guest settles can wait until it sleeps and its connections are known
@@ -443,18 +442,21 @@ mod tests {
     }
 
     #[test]
-    fn before_the_guest_sleeps_only_what_it_must_have_itself_is_worth_waking_for() {
-        let world = World::connected();
+    fn an_answer_is_owed_for_what_is_answered_and_for_nothing_else() {
+        let world = World::asleep();
         for (segment, expected) in [
-            (keep_alive(), Some(false)),
-            (seg(RN, SN), Some(false)),
-            (seg(5, 0).flags(SYN), Some(false)),
-            (seg(RN, SN).data(b"x"), Some(true)),
-            (keep_alive().port(1), None),
+            (keep_alive(), true),
+            (seg(5, 0).flags(SYN), true),
+            (seg(RN.wrapping_add(1), 0).flags(RST), true),
+            (seg(RN, 0).flags(RST), false),
+            (seg(RN, SN), false),
+            (seg(RN, SN).window(5), false),
+            (seg(RN, SN).data(b"x"), false),
+            (keep_alive().port(1), false),
         ] {
             let bytes = world.frame(false, &segment);
             let (_, packet) = crate::custody::testing::read(&bytes);
-            assert_eq!(world.custody.needs_the_guest(&packet), expected, "{segment:x?}");
+            assert_eq!(world.custody.owes_an_answer(&packet), expected, "{segment:x?}");
         }
     }
 

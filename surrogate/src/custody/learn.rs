@@ -124,6 +124,8 @@ impl Connection {
     /// A segment of the guest's own, no reset.
     fn hear_guest(&mut self, now: Instant, frame: &Frame<'_>, segment: &Segment<'_>) {
         self.heard_at = now;
+        // Of one that we take for asleep and that runs: what it says next may be missed.
+        self.exact = false;
         self.peer_mac = frame.dst;
         self.class = segment.class;
         self.flow_label = segment.flow_label;

@@ -164,8 +164,13 @@ impl Custody {
         }
     }
 
-    /// We speak for the guest from now on. Again, for one that we speak for already: nothing changes.
+    /// We speak for the guest from now on, and what is held for it is judged anew. Again, for one that we speak for
+    /// already: nothing else changes.
     pub fn sleep(&mut self, now: Instant, rng: &mut Rng) {
+        self.suspects.begin();
+        for connection in self.table.iter_mut() {
+            connection.noted = None;
+        }
         if core::mem::replace(&mut self.asleep, true) {
             return;
         }
@@ -173,11 +178,9 @@ impl Custody {
         self.end_handshakes(now);
         for connection in self.table.iter_mut() {
             connection.exact = connection.has_confirmed();
-            connection.noted = None;
             self.counters.unconfirmed += u64::from(connection.is_answerable() && !connection.exact);
         }
         self.table.reserve(INFERRED, self.policy.connections.get());
-        self.suspects.begin();
         self.set_turns(now, rng);
     }
 

@@ -162,6 +162,16 @@ mod tests {
     }
 
     #[test]
+    fn a_guest_that_speaks_while_we_take_it_for_asleep_has_confirmed_nothing() {
+        let mut world = World::asleep();
+        let beyond = seg(RN.wrapping_add(WINDOW), SN).data(b"x");
+        assert_eq!(world.judge(&beyond), Judgement::Answer(Kind::DuplicateAck));
+        world.guest_sends(&seg(SN + 5, RN).window(W));
+        world.custody.sleep(world.now, &mut world.rng);
+        assert_eq!(world.judge(&beyond), Judgement::HoldAndWake);
+    }
+
+    #[test]
     fn a_guest_that_knows_the_connection_no_longer_says_so() {
         let mut world = World::connected();
         world.solicit();

@@ -57,18 +57,18 @@ impl Engine {
             }
             _ => return Custodial::NotMine,
         }
-        let room = self.outbox.has_room(LONGEST_FRAME);
-        if custody.needs_the_guest(packet) == Some(false) {
+        if custody.owes_an_answer(packet) {
             if ours {
                 // No reply to a reply.
                 return Custodial::Done(Verdict::Absorb);
             }
-            if !room {
+            if !self.outbox.has_room(LONGEST_FRAME) {
                 return Custodial::Done(Verdict::Drop(DropReason::OutputFull));
             }
         }
         match custody.judge(now, &mut self.rng, &nic.identity, view.frame, packet) {
             Judgement::NotMine => Custodial::NotMine,
+            Judgement::Answer(_) if ours => Custodial::Done(Verdict::Absorb),
             Judgement::Answer(kind) => {
                 Custodial::Done(self.answer_in_custody(now, place, kind, view, packet))
             }
@@ -168,4 +168,4 @@ fn segments_reason(reach: Reach, packet: &Packet<'_>, wanted: Decision) -> Optio
 /// Connections that a guest is asked about at once: a tap has room for 1,000 frames.
 const ASKED_AT_ONCE: usize = 64;
 /// When the next ones are asked about.
-const ASKED_AGAIN: Duration = Duration::from_millis(1);
+pub(super) const ASKED_AGAIN: Duration = Duration::from_millis(1);

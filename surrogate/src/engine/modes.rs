@@ -7,13 +7,13 @@
 use surrogate_wire::{Frame, Packet, Received};
 
 use super::classify::{Decision, Reach, Responder, classify};
-use super::connections::Custodial;
+use super::connections::{ASKED_AGAIN, Custodial};
 use super::contract::{Command, Mode, Notice, WakeReason};
 use super::dispatch::{asked_for_the_time, reach};
 use super::gather::is_about_the_whole;
 use super::hold::HeldFrame;
 use super::nic::Nic;
-use super::outbox::Way;
+use super::outbox::{Full, Way};
 use super::verdict::{DropReason, Verdict};
 use super::view::View;
 use super::wake::Once;
@@ -304,13 +304,18 @@ impl Engine {
             return;
         }
         let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut) else { return };
-        nic.soliciting = false;
         let id = nic.identity.nic;
         let service = self.service_mac;
         let asked = self
             .outbox
             .push(Way::Inject, (place, id), QUESTION, |out| barrier::question(&nic.identity, service, out));
-        nic.barrier = matches!(asked, Ok(Some(())));
+        match asked {
+            Ok(asked) => {
+                nic.soliciting = false;
+                nic.barrier = asked.is_some();
+            }
+            Err(Full) => self.timers.sooner(place, now + ASKED_AGAIN),
+        }
     }
 
     fn announce_all(&mut self, now: Instant, id: NicId) {

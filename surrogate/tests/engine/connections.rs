@@ -100,6 +100,32 @@ fn a_guest_that_settles_is_asked_about_its_connections_before_the_barrier() {
 }
 
 #[test]
+fn the_barriers_question_waits_for_room() {
+    for custody in [false, true] {
+        let mut identity = GUEST.identity();
+        identity.traffic.custody = custody;
+        let limits = surrogate::engine::Limits { outbox_bytes: 2_000, ..limits() };
+        let mut s = Scenario::with_limits(limits, &[identity, NEIGHBOUR.identity()]);
+        s.mode(1, FENCE).set_mode(NEIGHBOUR.nic(), 1, FENCE);
+        s.outputs();
+        // Nobody takes what is said.
+        for _ in 0..100 {
+            s.command(Command::Barrier { nic: NEIGHBOUR.nic(), epoch: Epoch(1) });
+        }
+        s.command(Command::Barrier { nic: GUEST.nic(), epoch: Epoch(1) });
+        let asked = |s: &mut Scenario| {
+            let outs = s.outputs();
+            outs.iter().filter(|out| matches!(out, Out::Inject(nic, _) if *nic == GUEST.nic())).count()
+        };
+        assert_eq!(asked(&mut s), 0, "there was none");
+        s.at_ms(2);
+        assert_eq!(asked(&mut s), 1);
+        s.at_ms(50);
+        assert_eq!(asked(&mut s), 0);
+    }
+}
+
+#[test]
 fn many_connections_are_asked_about_a_few_at_a_time() {
     let mut s = Scenario::new(&[GUEST.identity()]);
     for port in 0..300 {
@@ -197,6 +223,38 @@ fn of_acknowledgements_the_newest_is_kept_and_delivered_first_and_a_fin_last() {
     }
     s.mode(2, REPLAY);
     assert_eq!(s.deliveries(), [newest, data, late, other, fin]);
+}
+
+#[test]
+fn what_is_held_stays_held_when_a_frame_in_the_guests_name_turns_out_to_be_a_lie() {
+    let mut s = connected();
+    s.observe(true, &from_guest(SN, RN, ACK, W, &[7; 100]));
+    s.mode(1, Mode::Answer).outputs();
+    let newest = from_peer(RN, SN + 60, ACK, &[]);
+    let unknown = segment((41_000, 80), (1, 1), ACK, &[]);
+    for bytes in [&newest, &unknown] {
+        assert_eq!(s.verdict(bytes), Some(Verdict::Hold));
+    }
+    for lie in 1..4 {
+        s.at_ms(lie * 12_000);
+        s.receive(&arp_request(GUEST, CLIENT.v4()));
+        assert!(s.notices().iter().any(|notice| matches!(notice, Notice::GuestSpoke { .. })), "{lie}");
+        s.mode(1, Mode::Answer);
+        assert!(s.transmitted().is_empty(), "nothing came again");
+    }
+    assert_eq!(s.verdict(&newest), Some(Verdict::Absorb), "it is held");
+    s.mode(2, REPLAY);
+    assert_eq!(s.deliveries(), [newest, unknown]);
+}
+
+/// With another window, its checksum right.
+fn with_window(bytes: &[u8], window: u16) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    let field = |bytes: &[u8], at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+    let sum = checksum::update(field(&bytes, 50), field(&bytes, 48), window);
+    bytes[48..50].copy_from_slice(&window.to_be_bytes());
+    bytes[50..52].copy_from_slice(&sum.to_be_bytes());
+    bytes
 }
 
 /// With timestamps.
@@ -299,7 +357,7 @@ fn connections_are_told_that_could_not_be_answered_for() {
 }
 
 #[test]
-fn a_full_outbox_costs_a_keep_alive_its_answer_but_no_data_its_wake() {
+fn a_full_outbox_costs_a_keep_alive_its_answer_but_nothing_that_is_the_guests() {
     let mut s = Scenario::with_limits(
         surrogate::engine::Limits { outbox_bytes: 64, ..limits() },
         &[GUEST.identity()],
@@ -310,6 +368,10 @@ fn a_full_outbox_costs_a_keep_alive_its_answer_but_no_data_its_wake() {
     s.mode(1, Mode::Answer).outputs();
     let keep_alive = from_peer(RN - 1, SN, ACK, &[]);
     assert_eq!(s.verdict(&keep_alive), Some(Verdict::Drop(DropReason::OutputFull)));
+    // Nor what is said only once.
+    let update = from_peer(RN, SN, ACK, &[]);
+    assert_eq!(s.verdict(&with_window(&update, 3)), Some(Verdict::Hold));
     assert_eq!(s.verdict(&from_peer(RN, SN, ACK, b"x")), Some(Verdict::HoldAndWake));
+    assert_eq!(s.verdict(&from_peer(RN, 0, TcpFlags::RST, &[])), Some(Verdict::Hold));
     assert!(s.notices().iter().any(|notice| matches!(notice, Notice::Wake { .. })));
 }
