@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Frames that no everyday tool sends: damaged ones, tagged ones, magic packets. Called by make-captures."""
+"""Frames that no everyday tool sends: damaged ones, tagged ones, magic packets, queries. Called by make-captures."""
 
 import socket
 import struct
@@ -114,10 +114,41 @@ def vlan():
         yield ethernet(TAGGED, 0x0800, ipv4(1, echo(1), TAGGED4), tags)
 
 
+def ipv6(next_header, payload, src, dst, hop_limit):
+    return struct.pack("!IHBB", 0x60000000, len(payload), next_header, hop_limit) + src + dst + payload
+
+
+def queries():
+    # General queries of a querier: IGMPv2 and MLDv1, an answer within a second.
+    everyone4, all_nodes = socket.inet_aton("224.0.0.1"), socket.inet_pton(socket.AF_INET6, "ff02::1")
+    igmp = b"\x11\x0a" + struct.pack("!H", total(b"\x11\x0a\0\0" + bytes(4))) + bytes(4)
+    yield ethernet(b"\x01\0\x5e\0\0\x01", 0x0800, ipv4(2, igmp, everyone4))
+    querier = socket.inet_pton(socket.AF_INET6, "fe80::99")
+    body = struct.pack("!HH", 1000, 0) + bytes(16)
+    pseudo = querier + all_nodes + struct.pack("!II", 4 + len(body), 58)
+    mld = b"\x82\0" + struct.pack("!H", total(pseudo + b"\x82\0\0\0" + body)) + body
+    router_alert = b"\x3a\0\x05\x02\0\0\x01\0"
+    yield ethernet(bytes.fromhex("333300000001"), 0x86DD, ipv6(0, router_alert + mld, querier, all_nodes, 1))
+    yield 1.2  # until it is answered
+
+
+def keep_alive():
+    # Of a connection that nobody knows: the same bare acknowledgement, a good second apart.
+    head = struct.pack("!HHIIBBH", 40000, 80, 1000, 2000, 0x50, 0x10, 500)
+    pseudo = CLIENT4 + GUEST4 + struct.pack("!HH", 6, 20)
+    segment = head + struct.pack("!HH", total(pseudo + head + bytes(4)), 0)
+    for _ in range(3):
+        yield ethernet(GUEST, 0x0800, ipv4(6, segment))
+        yield 1.1
+
+
 def main():
     link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
     link.bind(("eth0", 0))
     for frame in globals()[sys.argv[1]]():
+        if isinstance(frame, float):
+            time.sleep(frame)
+            continue
         link.send(frame)
         time.sleep(0.02)
 
