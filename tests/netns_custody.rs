@@ -8,7 +8,7 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use surrogate_house::capture::{Capture, Frame};
 use surrogate_house::lab::{LISTEN, Lab};
-use surrogate_house::{Namespace, until};
+use surrogate_house::{Namespace, deadline::pause, until};
 use surrogate_wire::{Offload, Packet, Received, TcpOptions, Transport};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -129,6 +129,51 @@ fn a_connection_from_before_the_daemon_lives_through_a_sleep_as_well() {
     assert_eq!(lab.daemon.state("web1"), "asleep");
     session.talk("after");
 }
+
+/// What a busy guest sends is seen as a sample only, so that the peers' clocks move on unseen.
+#[test]
+fn each_connection_is_known_exactly_when_its_guest_falls_asleep_and_goes_on_both_ways() {
+    let lab = Lab::one_guest();
+    let (client, guest) = (&lab.network.c1, lab.guest());
+    until("the guest to be observed", PATIENCE, || {
+        lab.network.hypervisor.run("ss", &["-0an"]).contains("*:web1")
+    });
+    let mut sessions: Vec<_> =
+        (0..SESSIONS).map(|n| Session::open(client, [guest.v4, guest.v6][n % 2])).collect();
+    // Half of them say something now and then, the others have been silent since.
+    for _ in 0..3 {
+        for session in sessions.iter_mut().step_by(2) {
+            session.talk("before");
+        }
+        pause(SECOND);
+    }
+    for session in sessions.iter_mut().skip(1).step_by(4) {
+        session.talk("once more");
+    }
+    pause(SECOND);
+    lab.daemon.sleep("web1");
+    let counters = || lab.daemon.status("web1")["nics"][0]["counters"].clone();
+    let custody = lab.daemon.status("web1")["nics"][0]["custody"].clone();
+    assert_eq!(custody["unconfirmed"], 0, "{custody}");
+    let answered = || counters()["answered"]["keep-alive"].as_u64().unwrap_or(0);
+    until("their keep-alives to be answered", PATIENCE, || answered() >= 2 * SESSIONS as u64);
+    assert_eq!(lab.daemon.state("web1"), "asleep");
+
+    // What the peers' own clocks say now is less than what the guest was asked with.
+    for round in ["after", "and awake", "and again"] {
+        for session in &mut sessions {
+            assert!(session.lives());
+            session.talk(round);
+        }
+    }
+    let rejected = guest.namespace.run("nstat", &["-asz", "TcpExtPAWSEstab", "TcpExtPAWSOldAck"]);
+    for line in rejected.lines().filter(|line| line.starts_with("TcpExt")) {
+        assert_eq!(line.split_whitespace().nth(1), Some("0"), "{rejected}");
+    }
+    lab.daemon.assert_conserved();
+}
+
+const SESSIONS: usize = 16;
 
 #[test]
 fn with_timestamps_connections_live_through_a_sleep() {

@@ -67,6 +67,7 @@ impl Connection {
             window: self.window,
             timestamps: self.timestamps(None),
             sack: None,
+            byte: false,
         }
     }
 }

@@ -115,6 +115,18 @@ pub(super) struct Clock {
     pub(super) value: Seq,
     /// TS.Recent: the TSval that the guest repeats.
     pub(super) recent: Seq,
+    /// Since when it is known to be that; `None`: since before a restart. The peer's clock went on from there.
+    pub(super) recent_since: Option<Instant>,
+}
+
+impl Clock {
+    /// TS.Recent was seen to be `recent`, or a moment ago.
+    pub(super) fn hear_recent(&mut self, now: Instant, recent: Seq) {
+        if self.recent.advanced_to(recent) != self.recent {
+            self.recent = recent;
+            self.recent_since = Some(now);
+        }
+    }
 }
 
 impl Connection {

@@ -130,10 +130,11 @@ impl Custody {
             snd_una: Some(segment.ack()),
             window: u16::MAX,
             peer_window: Some(segment.tcp.window),
-            clock: segment
-                .options
-                .timestamps
-                .map(|theirs| Clock { value: Seq(theirs.echo), recent: Seq(theirs.value) }),
+            clock: segment.options.timestamps.map(|theirs| Clock {
+                value: Seq(theirs.echo),
+                recent: Seq(theirs.value),
+                recent_since: Some(now),
+            }),
             inferred: true,
             kept_alive_at: Some(now),
             ..Connection::new(segment.tuple, peer_mac, Phase::Established, numbers, now)
@@ -167,6 +168,7 @@ impl Custody {
                 .timestamps
                 .map(|theirs| Timestamps { value: theirs.echo, echo: theirs.value }),
             sack: None,
+            byte: false,
         })
     }
 }

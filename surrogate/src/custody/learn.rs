@@ -35,7 +35,7 @@ impl Custody {
         if from_guest {
             self.learn_from_guest(now, frame, segment);
         } else {
-            self.learn_from_peer(frame, segment);
+            self.learn_from_peer(now, frame, segment);
         }
     }
 
@@ -79,7 +79,7 @@ impl Custody {
         }
     }
 
-    fn learn_from_peer(&mut self, frame: &Frame<'_>, segment: &Segment<'_>) {
+    fn learn_from_peer(&mut self, now: Instant, frame: &Frame<'_>, segment: &Segment<'_>) {
         let tuple = segment.tuple;
         if segment.has(TcpFlags::SYN) && !segment.has(TcpFlags::ACK) && !segment.has(TcpFlags::RST) {
             self.requests.note(Request { tuple, scale: segment.options.scale });
@@ -93,7 +93,7 @@ impl Custody {
             }
             return;
         }
-        connection.hear_peer(frame, segment);
+        connection.hear_peer(now, frame, segment);
         if connection.is_closed() {
             self.table.remove(&tuple);
         }
@@ -154,16 +154,14 @@ impl Connection {
         }
         if let Some(theirs) = segment.options.timestamps {
             let (value, recent) = (Seq(theirs.value), Seq(theirs.echo));
-            let clock = self.clock.unwrap_or(Clock { value, recent });
-            self.clock = Some(Clock {
-                value: clock.value.advanced_to(value),
-                recent: clock.recent.advanced_to(recent),
-            });
+            let clock = self.clock.get_or_insert(Clock { value, recent, recent_since: Some(now) });
+            clock.value = clock.value.advanced_to(value);
+            clock.hear_recent(now, recent);
         }
     }
 
     /// A segment of the peer's, no reset and no request; or of a stranger, which the guest would not take.
-    fn hear_peer(&mut self, frame: &Frame<'_>, segment: &Segment<'_>) {
+    fn hear_peer(&mut self, now: Instant, frame: &Frame<'_>, segment: &Segment<'_>) {
         if !segment.has(TcpFlags::ACK)
             || !self.may_acknowledge(segment.ack())
             || (segment.options.signed && !self.signed)
@@ -192,11 +190,13 @@ impl Connection {
             self.peer_fin = Some(segment.end());
         }
         if let (Some(clock), Some(theirs)) = (&mut self.clock, segment.options.timestamps)
-            // RFC 7323 4.3, for a last acknowledgement at RN.
+            // RFC 7323 4.3, for a last acknowledgement at RN; not of one that lies wholly below, which is rejected
+            // before (5.3 R2) and may be a question of ours.
             && !self.rcv_nxt.is_before(segment.seq())
+            && !segment.end().is_before(self.rcv_nxt)
             && clock.recent.is_before(Seq(theirs.value))
         {
-            clock.recent = Seq(theirs.value);
+            clock.hear_recent(now, Seq(theirs.value));
         }
     }
 
@@ -228,7 +228,11 @@ fn handshake(now: Instant, frame: &Frame<'_>, segment: &Segment<'_>, request: Op
         connection.guest_scale = Some(scale);
         connection.peer_scale = if offered.scale.is_none() { Some(0) } else { request.and_then(|r| r.scale) };
         connection.window = rounded_up(segment.tcp.window, scale);
-        connection.clock = offered.timestamps.map(|t| Clock { value: Seq(t.value), recent: Seq(t.echo) });
+        connection.clock = offered.timestamps.map(|t| Clock {
+            value: Seq(t.value),
+            recent: Seq(t.echo),
+            recent_since: Some(now),
+        });
     }
     connection
 }
@@ -253,14 +257,39 @@ mod tests {
         *world.custody.table.at(0).unwrap()
     }
 
+    /// The guest's timestamps, TS.Recent seen just now.
+    fn clock(world: &World, recent: u32) -> Clock {
+        Clock { value: Seq(TSVAL), recent: Seq(recent), recent_since: Some(world.now) }
+    }
+
+    #[test]
+    fn the_peers_clock_is_known_from_what_the_guest_takes() {
+        let mut world = World::stamped();
+        let before = only(&world).clock;
+        world.after(Duration::from_secs(5));
+        // Below the window, as its keep-alives are, and as we ask the guest; the same again; beyond the window.
+        for untaken in [seg(RN - 1, SN), seg(RN - 4, SN).data(b"abc"), seg(RN + 1, SN)] {
+            world.peer_sends(&untaken.stamped(TSRECENT + 5_000, TSVAL));
+            assert_eq!(only(&world).clock, before);
+        }
+        world.guest_sends(&seg(SN, RN).stamped(TSVAL, TSRECENT));
+        assert_eq!(only(&world).clock, before, "it is no younger for being repeated");
+        world.peer_sends(&seg(RN, SN).stamped(TSRECENT + 5_000, TSVAL));
+        assert_eq!(only(&world).clock, Some(clock(&world, TSRECENT + 5_000)));
+        world.after(Duration::from_secs(5));
+        world.guest_sends(&seg(SN, RN).stamped(TSVAL, TSRECENT + 10_000));
+        assert_eq!(only(&world).clock, Some(clock(&world, TSRECENT + 10_000)));
+    }
+
     #[test]
     fn a_handshake_to_the_guest_tells_what_was_agreed() {
-        let known = only(&World::stamped());
+        let world = World::stamped();
+        let known = only(&world);
         assert_eq!((known.phase, known.rcv_nxt, known.snd_nxt), (Phase::Established, Seq(RN), Seq(SN)));
         assert_eq!((known.snd_una, known.window), (Some(Seq(SN)), W));
         assert_eq!((known.guest_scale, known.peer_scale, known.mss), (Some(SCALE), Some(6), Some(1440)));
         assert!(known.sack);
-        assert_eq!(known.clock, Some(Clock { value: Seq(TSVAL), recent: Seq(TSRECENT) }));
+        assert_eq!(known.clock, Some(clock(&world, TSRECENT)));
     }
 
     #[test]
@@ -303,7 +332,7 @@ mod tests {
         let known = only(&world);
         assert_eq!((known.rcv_nxt, known.snd_nxt, known.window), (Seq(RN), Seq(SN), W));
         assert_eq!((known.guest_scale, known.snd_una), (None, None));
-        assert_eq!(known.clock, Some(Clock { value: Seq(TSVAL), recent: Seq(TSRECENT) }));
+        assert_eq!(known.clock, Some(clock(&world, TSRECENT)));
     }
 
     #[test]

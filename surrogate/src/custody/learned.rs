@@ -111,7 +111,7 @@ impl Kept {
             peer_window: self.peer_window,
             peer_window_max: self.peer_window_max,
             sack: self.sack,
-            clock: self.clock.map(|(value, recent)| Clock { value, recent }),
+            clock: self.clock.map(|(value, recent)| Clock { value, recent, recent_since: None }),
             class: self.class,
             flow_label: self.flow_label & 0xf_ffff,
             signed: self.signed,

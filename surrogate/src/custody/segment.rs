@@ -83,10 +83,12 @@ pub(super) struct BareAck {
     pub(super) timestamps: Option<Timestamps>,
     /// One block of a selective acknowledgement: from, to before.
     pub(super) sack: Option<(Seq, Seq)>,
+    /// A byte of no meaning, as keep-alives may have (RFC 9293 3.8.4).
+    pub(super) byte: bool,
 }
 
 impl BareAck {
-    /// Writes the frame: no data, don't-fragment set, TTL 64, no ECN mark (RFC 3168 6.1.4). `None` if it does
+    /// Writes the frame: no data but that byte, don't-fragment set, TTL 64, no ECN mark (RFC 3168 6.1.4). `None` if it does
     /// not fit, or its addresses are of two families.
     pub(super) fn write(&self, out: &mut FrameBuf<'_>) -> Option<()> {
         let mut memory = [0; LONGEST];
@@ -120,7 +122,7 @@ impl BareAck {
         out.finish().map(|_| ())
     }
 
-    /// The TCP header with options, its checksum zero; says how long it is.
+    /// The TCP header with options and what follows, its checksum zero; says how long it is.
     fn message(&self, memory: &mut [u8; LONGEST]) -> Option<usize> {
         let timestamps = self.timestamps.map(|timestamps| timestamps.emit());
         let sack = self.sack.map(|(from, to)| sack_block(from.0, to.0));
@@ -142,7 +144,7 @@ impl BareAck {
             place.copy_from_slice(option);
             rest = after;
         }
-        Some(len)
+        Some(len + usize::from(self.byte))
     }
 }
 
@@ -158,7 +160,7 @@ fn seal(message: &mut [u8], pseudo: Sum) {
 const TTL: u8 = 64;
 /// The two bits of explicit congestion notification in a class.
 const ECN: u8 = 0x03;
-/// Header, timestamps, one block.
-const LONGEST: usize = Tcp::HEADER + 12 + 12;
+/// Header, timestamps, one block, one byte.
+const LONGEST: usize = Tcp::HEADER + 12 + 12 + 1;
 /// A whole frame of ours: Ethernet with two tags, IPv6, the longest message.
 pub const LONGEST_FRAME: usize = 14 + 8 + 40 + LONGEST;

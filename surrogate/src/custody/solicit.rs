@@ -2,33 +2,42 @@
 //!
 //! The last segments before the pause may have been missed, and what is not known exactly cannot be answered for
 //! days. So while the guest settles (its frames are held already, it still runs) each connection gets a segment
-//! *into the guest's own port*, in the form of the peer's keep-alive: `SEQ=RN-1`, no data. It lies below the window,
-//! so every TCP answers it and takes nothing from it (RFC 9293 3.10.7.4: "If an incoming segment is not acceptable,
-//! an acknowledgment should be sent in reply [...] After sending the acknowledgment, drop the unacceptable segment").
-//! The answer, `SEQ=SND.NXT ACK=RCV.NXT` with window and TSval, is what we must know. It goes to the real peer,
-//! to whom it is one repeated acknowledgement.
+//! *into the guest's own port*, in the form of a peer's keep-alive with its byte, but one lower: `SEQ=RN-2`. It lies
+//! wholly below the window, so every TCP answers it and takes nothing from it (RFC 9293 3.10.7.4: "If an incoming
+//! segment is not acceptable, an acknowledgment should be sent in reply [...] After sending the acknowledgment, drop the
+//! unacceptable segment"). The answer, `SEQ=SND.NXT ACK=RCV.NXT` with window and TSval, is what we must know. It
+//! goes to the real peer, to whom it is one repeated acknowledgement.
 //!
-//! Of a handshake of the guest's own whose end was missed RN is unknown: then SEQ is any number. One in 2^32 divided by
-//! the window would fall into it, and do nothing, as what it acknowledges is the SYN. A guest that
-//! answers has the connection.
+//! The byte is there since Linux gives no more than one answer in 500 ms to what has none (`tcp_invalid_ratelimit`),
+//! and may just have given it to the peer's own keep-alive. Where RN is not the guest's own word there is none, and
+//! SEQ is one of which nothing can be taken: RN-1 where the peer alone told it, any number of a handshake of the
+//! guest's own whose end was missed. A guest that answers that has the connection.
 //!
-//! It can do no harm: RN comes from the guest's own segment, so RN-1 cannot be in the window, whatever was missed
-//! since; there is no data and no control bit; ACK repeats what the peer itself has acknowledged, and TSval
-//! the TS.Recent that the guest itself repeated (an older one would be answered all the same, RFC 7323 5.3 R1). A
-//! guest that no longer knows the connection answers with a reset, as it would to the peer's own keep-alive, and the
-//! record goes.
+//! It can do no harm: RN comes from the guest's own segment, so the byte before RN-1 has been taken, whatever was missed
+//! since; there is no control bit; ACK repeats what the peer itself has acknowledged. A guest that no longer knows
+//! the connection answers with a reset, as it would to the peer's own keep-alive, and the record goes.
 //!
-//! Linux gives one such answer per connection in 500 ms (`tcp_invalid_ratelimit`): of a connection whose guest spoke
-//! within that time before it was asked, that segment counts. Where no answer came, custody goes on with the last
-//! segment that was seen, marked as not exact: whatever does not fit it then wakes the guest.
+//! TSval is ahead of the TS.Recent that is known, which may have moved on unseen: RFC 7323 5.3 R1 wants an
+//! acknowledgement of an older one too, but if it has no data, Linux since 6.14 (`tcp_disordered_ack_check`) and the
+//! BSDs give none. A newer one passes, and is not recorded: the segment is rejected for its place (R2) before the
+//! place where timestamps are (R3). So do Linux (`tcp_validate_incoming`: PAWS, then `tcp_sequence`;
+//! `tcp_replace_ts_recent` comes with `tcp_ack`, and the fast path wants SEQ = RCV.NXT) and FreeBSD (`tcp_do_segment`
+//! records only where Last.ACK.sent is in the segment). A TCP that recorded it all the same would be deaf to the peer
+//! until that one's clock has gone as far, so it is no further ahead than the fastest clock in use can have gone: a
+//! microsecond a tick (Linux, `tcp_usec_ts`).
+//!
+//! Of a connection whose guest spoke in the 500 ms before it was asked, that segment counts. Where no answer came,
+//! custody goes on with the last segment that was seen, marked as not exact: whatever does not fit it then wakes the
+//! guest.
 
 use surrogate_wire::emit::Ethernet;
-use surrogate_wire::{FrameBuf, Tags};
+use surrogate_wire::{FrameBuf, Tags, Timestamps};
 
 use super::Custody;
-use super::connection::Connection;
+use super::connection::{Clock, Connection, Phase};
 use super::limits::SPACING;
 use super::segment::BareAck;
+use super::sequence::Seq;
 use crate::guest::identity::NicIdentity;
 use crate::time::Instant;
 
@@ -56,7 +65,7 @@ impl Custody {
             {
                 continue;
             }
-            if question(connection, identity).write(out).is_some() {
+            if question(connection, now, identity).write(out).is_some() {
                 connection.asked_at = Some(now);
                 self.soliciting = Some(at);
                 return Some(());
@@ -75,23 +84,38 @@ impl Connection {
     }
 }
 
-fn question(connection: &Connection, identity: &NicIdentity) -> BareAck {
+fn question(connection: &Connection, now: Instant, identity: &NicIdentity) -> BareAck {
     let tuple = connection.tuple;
+    // Not where the place of the byte is not certain.
+    let byte = connection.phase != Phase::SynSent && !connection.inferred;
     BareAck {
         to: Ethernet { dst: identity.mac, src: connection.peer_mac, tags: Tags::for_vid(identity.vlan) },
         src: (tuple.peer, tuple.peer_port),
         dst: (tuple.guest, tuple.guest_port),
         class: 0,
         flow_label: 0,
-        seq: connection.rcv_nxt.minus(1),
+        seq: connection.rcv_nxt.minus(1 + u32::from(byte)),
         ack: connection.snd_una.unwrap_or(connection.snd_nxt),
         window: connection.peer_window.unwrap_or(u16::MAX),
         timestamps: connection
             .clock
-            .map(|clock| surrogate_wire::Timestamps { value: clock.recent.0, echo: clock.value.0 }),
+            .map(|clock| Timestamps { value: clock.newest_recent(now).0, echo: clock.value.0 }),
         sack: None,
+        byte,
     }
 }
+
+impl Clock {
+    /// As far as TS.Recent can have come unseen, and one tick further at least.
+    fn newest_recent(&self, now: Instant) -> Seq {
+        let passed = self.recent_since.map(|since| now.since(since).as_micros());
+        let ticks = passed.and_then(|ticks| u32::try_from(ticks).ok()).unwrap_or(FARTHEST_AHEAD);
+        self.recent.plus(ticks.clamp(1, FARTHEST_AHEAD))
+    }
+}
+
+/// So far ahead a timestamp is still newer (RFC 7323 5.2), with as much room for what was missed before.
+const FARTHEST_AHEAD: u32 = 1 << 30;
 
 #[cfg(test)]
 mod tests {
@@ -100,7 +124,7 @@ mod tests {
     use crate::custody::testing::{
         GUEST, PEER, RN, RST, SN, SYN_ACK, TSRECENT, TSVAL, W, WINDOW, World, read, seg, tcp,
     };
-    use crate::custody::{Judgement, Kind};
+    use crate::custody::{Custody, CustodyPolicy, Judgement, Kind};
     use crate::time::Duration;
 
     #[test]
@@ -113,12 +137,79 @@ mod tests {
         let (tcp, options) = tcp(&packet);
         assert_eq!(
             (tcp.src_port, tcp.dst_port, tcp.flags, tcp.payload),
-            (40_000, 22, TcpFlags::ACK, &[][..])
+            (40_000, 22, TcpFlags::ACK, &[0][..])
         );
-        assert_eq!((tcp.seq, tcp.ack), (RN.wrapping_sub(1), SN), "below the window; acknowledged before");
+        assert_eq!((tcp.seq, tcp.ack), (RN.wrapping_sub(2), SN), "below the window; acknowledged before");
         let stamps = options.timestamps.map(|t| (t.value, t.echo));
-        assert_eq!(stamps, Some((TSRECENT, TSVAL)), "not older than TS.Recent, and no newer");
+        assert_eq!(stamps, Some((TSRECENT + 1, TSVAL)), "newer than TS.Recent");
     }
+
+    #[test]
+    fn it_has_a_byte_only_where_the_guest_itself_said_what_it_has() {
+        let asked = |world: &mut World| {
+            let asked = world.solicit();
+            let (segment, _) = tcp(&read(&asked[0]).1);
+            (segment.seq.wrapping_sub(RN), segment.payload.len())
+        };
+        assert_eq!(asked(&mut World::connected()), (2_u32.wrapping_neg(), 1));
+        // Of its own SYN nothing tells where the peer stands.
+        let mut world = World::new();
+        world.guest_sends(&seg(SN - 1, 0).flags(crate::custody::testing::SYN));
+        world.after(Duration::from_secs(3));
+        assert_eq!(asked(&mut world).1, 0);
+        // Inferred from what the peer said while the guest slept.
+        let mut world = World::new();
+        world.custody.sleep(world.now, &mut world.rng);
+        let keep_alive = seg(RN.wrapping_sub(1), SN);
+        for _ in 0..2 {
+            world.judge(&keep_alive);
+            world.after(Duration::from_secs(2));
+        }
+        assert_eq!(world.judge(&seg(RN, SN)), Judgement::Answer(Kind::KeepAlive));
+        let kept = world.custody.learned();
+        world.custody = Custody::restore(&kept, CustodyPolicy::default(), 1);
+        assert_eq!(asked(&mut world), (1_u32.wrapping_neg(), 0));
+        world.guest_sends(&seg(SN, RN).window(W));
+        assert_eq!(asked(&mut world), (2_u32.wrapping_neg(), 1));
+    }
+
+    #[test]
+    fn its_timestamp_is_as_far_ahead_as_the_fastest_clock_can_have_gone() {
+        let asked = |world: &mut World| {
+            let asked = world.solicit();
+            let (_, options) = tcp(&read(&asked[0]).1);
+            options.timestamps.unwrap().value.wrapping_sub(TSRECENT)
+        };
+        let mut world = World::stamped();
+        for (passed, ahead) in
+            [(Duration::from_micros(1_500), 1_500), (Duration::from_secs(60), 60_001_500), (DAY, 1 << 30)]
+        {
+            world.after(passed);
+            assert_eq!(asked(&mut world), ahead);
+        }
+        // What the guest repeats is older than that, however late.
+        world.guest_sends(&seg(SN, RN).stamped(TSVAL, TSRECENT));
+        assert_eq!(asked(&mut world), 1 << 30);
+        // After a restart nobody knows since when.
+        let kept = world.custody.learned();
+        world.custody = Custody::restore(&kept, CustodyPolicy::default(), 1);
+        assert_eq!(asked(&mut world), 1 << 30);
+    }
+
+    #[test]
+    fn its_timestamp_is_never_told_to_the_peer() {
+        let mut world = World::stamped();
+        world.after(Duration::from_secs(60));
+        for question in world.solicit() {
+            world.learn(false, &question);
+            world.answer_solicit(&question);
+        }
+        world.custody.sleep(world.now, &mut world.rng);
+        let (_, said) = world.answer(&seg(RN.wrapping_sub(1), SN).stamped(TSRECENT - 1, TSVAL)).unwrap();
+        assert_eq!(said.timestamps, Some((TSVAL, TSRECENT)));
+    }
+
+    const DAY: Duration = Duration::from_secs(86_400);
 
     #[test]
     fn what_was_missed_before_the_pause_is_known_from_the_answer() {

@@ -96,7 +96,7 @@ fn a_guest_that_settles_is_asked_about_its_connections_before_the_barrier() {
     let mut s = connected();
     s.mode(1, FENCE);
     s.command(Command::Barrier { nic: GUEST.nic(), epoch: Epoch(1) });
-    assert_eq!(injected(&mut s), (vec![(RN - 1, SN)], true));
+    assert_eq!(injected(&mut s), (vec![(RN - 2, SN)], true));
 }
 
 #[test]
