@@ -89,7 +89,8 @@ impl Custody {
         let (seq, ack, window) = (segment.seq(), segment.ack(), segment.tcp.window);
         let Some(place) = self.suspects.place(now, &segment.tuple, hash) else { return Judgement::NotMine };
         let known = place.filter(|suspect| suspect.tuple == segment.tuple);
-        if !segment.is_bare_ack() || segment.options.signed || frame.src == identity.mac {
+        let is_of_none = segment.options.signed || segment.options.is_of_a_syn();
+        if !segment.is_bare_ack() || is_of_none || frame.src == identity.mac {
             if known.is_some() {
                 *place = None;
             }

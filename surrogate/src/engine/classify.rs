@@ -9,8 +9,8 @@ use core::net::IpAddr;
 
 use surrogate_wire::icmpv6::{self, ALL_NODES, ECHO_REPLY as ECHO_REPLY_6};
 use surrogate_wire::{
-    Arp, Frame, Icmpv4, Icmpv6, Icmpv6Body, Mac, Malformed, Packet, Tcp, TcpFlags, Transport, Udp, arp,
-    protocol,
+    Arp, Frame, Icmpv4, Icmpv6, Icmpv6Body, Mac, Malformed, Packet, Tcp, TcpFlags, TcpOptions, Transport,
+    Udp, arp, protocol,
 };
 
 use super::contract::{Mode, WakeReason};
@@ -319,15 +319,32 @@ fn unicast_tcp(nic: &NicIdentity, ports: &Ports, tcp: &Tcp<'_>, (from, to): (IpA
     if tcp.is_rst() {
         return Decision::Hold(None);
     }
-    if !tcp.is_syn() {
+    if !is_of_no_connection(tcp) {
         return Decision::Hold(Some(WakeReason::TcpSegment { port, from }));
     }
-    let wake = Decision::Hold(Some(WakeReason::TcpSyn { port, from }));
+    let wake = Decision::Hold(Some(match tcp.is_syn() {
+        true => WakeReason::TcpSyn { port, from },
+        false => WakeReason::TcpSegment { port, from },
+    }));
     let is_closed = match &nic.traffic.listen {
         Some(listen) => listen.tcp.binary_search(&port).is_err(),
         None => ports.is_closed(Of::Tcp, to, port),
     };
-    if is_closed { closed(nic, Responder::Reset).unwrap_or(wake) } else { wake }
+    // "Fourth, other data or control: drop" (RFC 9293 3.10.7.2, LISTEN).
+    let is_dropped = !tcp.flags.contains(TcpFlags::SYN) && !tcp.flags.contains(TcpFlags::ACK);
+    match nic.traffic.listen {
+        _ if is_closed => closed(nic, Responder::Reset).unwrap_or(wake),
+        Some(_) if is_dropped => Decision::Hold(None),
+        _ => wake,
+    }
+}
+
+/// Whether the peer of no connection of the guest's, whatever its state, sends such a segment, so that it concerns
+/// the port alone. Every segment after the first has ACK ("if the ACK bit is off, drop the segment", RFC 9293
+/// 3.10.7.4), and what is agreed in SYNs is in no other: scanners send such.
+fn is_of_no_connection(tcp: &Tcp<'_>) -> bool {
+    let of_a_syn = || TcpOptions::parse(tcp.options).is_of_a_syn();
+    !tcp.flags.contains(TcpFlags::ACK) || (!tcp.flags.contains(TcpFlags::SYN) && of_a_syn())
 }
 
 fn unicast_udp(

@@ -260,11 +260,34 @@ pub(crate) fn segment_between(
     (flags, window): (TcpFlags, u16),
     data: &[u8],
 ) -> Vec<u8> {
+    with_options((from, to), ports, (seq, ack), (flags, window), &[], data)
+}
+
+/// From the client to the guest, with these options: whole words.
+pub(crate) fn segment_with_options(
+    ports: (u16, u16),
+    numbers: (u32, u32),
+    flags: TcpFlags,
+    options: &[u8],
+) -> Vec<u8> {
+    with_options((CLIENT, GUEST), ports, numbers, (flags, 0x1000), options, &[])
+}
+
+fn with_options(
+    (from, to): (Host, Host),
+    ports: (u16, u16),
+    (seq, ack): (u32, u32),
+    (flags, window): (TcpFlags, u16),
+    options: &[u8],
+    data: &[u8],
+) -> Vec<u8> {
     let (src, dst) = (from.v4().into(), to.v4().into());
     let head = [ports.0.to_be_bytes(), ports.1.to_be_bytes()].concat();
     let numbers = [seq.to_be_bytes(), ack.to_be_bytes()].concat();
     let [w0, w1] = window.to_be_bytes();
-    let segment = [&head, &numbers, &[0x50, flags.0, w0, w1, 0, 0, 0, 0][..], data].concat();
+    let words = u8::try_from(5 + options.len() / 4).expect("at most 15");
+    let rest = [words << 4, flags.0, w0, w1, 0, 0, 0, 0];
+    let segment = [&head, &numbers, &rest[..], options, data].concat();
     let segment = summed(src, dst, protocol::TCP, segment, 16);
     ip(between(to.mac(), from.mac()), src, dst, protocol::TCP, &segment)
 }

@@ -370,6 +370,8 @@ fn udp_rows() -> Vec<(&'static str, Case)> {
 fn tcp_rows() -> Vec<(&'static str, Case)> {
     let closed = || Case::from(syn(8080, 7));
     let seg = |flags, data: &[u8]| segment((40_000, 80), (7, 9), flags, data);
+    let to_closed = |flags| segment((40_000, 8080), (7, 9), flags, &[]);
+    let fin = || Case::from(to_closed(TcpFlags::FIN));
     let data = || seg(TcpFlags::PSH | TcpFlags::ACK, b"GET /");
     let mut damaged = data();
     damaged[54] ^= 1;
@@ -412,6 +414,20 @@ fn tcp_rows() -> Vec<(&'static str, Case)> {
         ("tcp-data-repeated", Case::from(data()).after(data())),
         ("tcp-window-update", Case::from(window_update).after(ack())),
         ("tcp-data-closed", segment((40_000, 8080), (7, 9), TcpFlags::ACK, b"x").into()),
+        ("tcp-fin-closed", fin()),
+        ("tcp-nothing-closed", to_closed(TcpFlags(0)).into()),
+        ("tcp-xmas-closed", to_closed(TcpFlags::FIN | TcpFlags::PSH | TcpFlags::URG).into()),
+        ("tcp-syn-fin-closed", to_closed(TcpFlags::SYN | TcpFlags::FIN).into()),
+        ("tcp-fin-closed-silent", fin().closed(ClosedPorts::Silent)),
+        ("tcp-fin-closed-wake", fin().closed(ClosedPorts::Wake)),
+        ("tcp-fin-learned-closed", fin().undeclared().having_said(refused_by_guest(8080))),
+        ("tcp-ack-of-a-syn-closed", {
+            let ports = (40_000, 8080);
+            segment_with_options(ports, (7, 9), TcpFlags::ACK, &[3, 3, 10, 1]).into()
+        }),
+        ("tcp-fin-listen", seg(TcpFlags::FIN, &[]).into()),
+        ("tcp-syn-fin-listen", seg(TcpFlags::SYN | TcpFlags::FIN, &[]).into()),
+        ("tcp-fin-undeclared", fin().undeclared()),
         ("tcp-fin", seg(TcpFlags::FIN | TcpFlags::ACK, &[]).into()),
         ("tcp-rst", seg(TcpFlags::RST, &[]).into()),
         ("tcp-bad-checksum", damaged.into()),

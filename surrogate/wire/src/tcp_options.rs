@@ -53,6 +53,12 @@ impl TcpOptions {
         read
     }
 
+    /// Whether there is one that stands in a SYN only (RFC 9293 3.7.1, RFC 7323 2.2, RFC 2018 2).
+    #[must_use]
+    pub const fn is_of_a_syn(&self) -> bool {
+        self.mss.is_some() || self.scale.is_some() || self.sack_permitted
+    }
+
     fn take(&mut self, kind: u8, value: &[u8]) {
         match (kind, value) {
             (MSS, &[a, b]) => self.mss = Some(u16::from_be_bytes([a, b])),
