@@ -25,7 +25,7 @@ fn release_all_wakes_our_sleepers_and_lets_go_of_those_that_others_stopped() {
     events.wait("web2", "asleep", PATIENCE);
     // What waits for the one that is let go of is not for us to keep.
     let socket = lab.network.c1.enter(|| UdpSocket::bind("0.0.0.0:0")).unwrap();
-    socket.send_to(b"for whoever wakes it", (others.v4, 9)).unwrap();
+    socket.send_to(b"for whoever wakes it", (others.v4, 514)).unwrap();
     until("it to be held", PATIENCE, || lab.daemon.status("web2")["nics"][0]["counters"]["holding"] == 1);
     let asleep = lab.daemon.status("web2");
     assert_eq!((&asleep["state"], &asleep["slept_by_us"]), (&json!("asleep"), &json!(false)), "{asleep}");
@@ -79,7 +79,7 @@ fn metrics_on_the_socket_and_over_tcp_say_what_the_status_says() {
     assert_eq!(arping(&network.c1, guest.v4, 2).0, 2);
     let socket = network.c1.enter(|| UdpSocket::bind("0.0.0.0:0")).unwrap();
     socket.set_broadcast(true).unwrap();
-    for port in [9, 5353, 137] {
+    for port in [514, 5353, 137] {
         socket.send_to(b"to whom it may concern", ("192.0.2.255", port)).unwrap();
     }
     socket.send_to(b"to nobody", (guest.v4, 4444)).unwrap();

@@ -119,7 +119,7 @@ fn a_broadcast_datagram_is_kept_for_the_next_wake() {
     lab.daemon.sleep("web1");
     let sniffer = Capture::start(&guest.namespace, "eth0");
     for number in 1..=3 {
-        socket.send_to(format!("flow-broadcast {number}.").as_bytes(), "192.0.2.255:9").unwrap();
+        socket.send_to(format!("flow-broadcast {number}.").as_bytes(), "192.0.2.255:514").unwrap();
     }
     until("it to be held", PATIENCE, || lab.daemon.status("web1")["nics"][0]["counters"]["holding"] == 3);
     assert!(guest.is_frozen(), "a broadcast does not wake it");

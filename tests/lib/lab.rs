@@ -5,9 +5,9 @@ use crate::namespace::Namespace;
 use crate::netns_guest::NetnsGuest;
 use crate::network::{BRIDGE, Network};
 
-/// What the guests of the lab serve, as configuration. Nobody reads what comes to udp/9: tests count it
+/// What the guests of the lab serve, as configuration. Nobody reads what comes to udp/514: tests count it
 /// on the way there.
-pub const LISTEN: &str = "listen = [\"tcp/80\", \"tcp/22\", \"tcp/7\", \"udp/7\", \"udp/9\"]";
+pub const LISTEN: &str = "listen = [\"tcp/80\", \"tcp/22\", \"tcp/7\", \"udp/7\", \"udp/514\"]";
 
 /// See the [module](self).
 #[derive(Debug)]

@@ -14,7 +14,7 @@ pub trait Flow {
     fn send(&self, number: u32);
 }
 
-/// Datagrams to udp/9 from a port of their own.
+/// Datagrams to udp/514 from a port of their own.
 #[derive(Debug)]
 pub struct Datagrams {
     socket: UdpSocket,
@@ -34,7 +34,7 @@ impl Datagrams {
     pub fn new(client: &Namespace, address: IpAddr, name: &str) -> Self {
         let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         let socket = client.enter(|| UdpSocket::bind(any)).unwrap();
-        Self { socket, to: SocketAddr::new(address, 9), name: name.to_owned(), padding: 0 }
+        Self { socket, to: SocketAddr::new(address, 514), name: name.to_owned(), padding: 0 }
     }
 
     /// The same, each datagram longer by `padding` bytes.

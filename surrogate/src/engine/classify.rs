@@ -367,6 +367,8 @@ fn unicast_udp(
         return wake;
     }
     match udp.src_port {
+        // "A datagram is thrown away" (RFC 863).
+        _ if port == DISCARD => Decision::Absorb,
         _ if port != udp_echo::PORT && port != daytime::PORT => wake,
         src if udp_echo::would_loop(src) => Decision::Drop(DropReason::EchoLoop),
         // "The sender wants no answer" (RFC 768), and these have nothing else to give.
@@ -384,6 +386,9 @@ fn closed(nic: &NicIdentity, by: Responder) -> Option<Decision> {
         ClosedPorts::Wake => None,
     }
 }
+
+/// The discard service (RFC 863).
+const DISCARD: u16 = 9;
 
 const fn only_the_guest_knows(frame: &Frame<'_>) -> Decision {
     Decision::Hold(Some(WakeReason::Frame { ethertype: frame.ethertype, from: frame.src }))

@@ -362,6 +362,8 @@ fn udp_rows() -> Vec<(&'static str, Case)> {
         ("udp-dhcp-reply", datagram((67, 68), &[2; 240]).into()),
         ("udp-dhcp6-reply", dhcp6.into()),
         ("udp-echo-fragments", last_of(cut(datagram((40_000, 7), &[7; 100]), 96, 7))),
+        ("udp-discard", Case::from(datagram((40_000, 9), b"data")).serving(9)),
+        ("udp-discard-undeclared", Case::from(datagram((40_000, 9), b"data")).undeclared()),
         ("udp-closed-fragments", last_of(cut(datagram((40_000, 9999), &[7; 100]), 96, 7))),
         ("udp-bad-checksum", damaged.into()),
     ]
