@@ -1,7 +1,7 @@
 //! Whether two sets of answers are the same: byte by byte, but for what no two hosts have alike.
 //!
 //! Not compared: the IPv4 identification, the initial sequence number of a connection, the value of a timestamp
-//! clock (but that it does not go back), padding. Checksums are verified instead. Everything else that differs must
+//! clock (but that it does not go back) and of a flow label (but that there is one), padding. Checksums are verified instead. Everything else that differs must
 //! be a row of docs/packet-policy.md, and each row has one function here that takes away what it allows, no more.
 
 use crate::build::{sum, transport_sum};
@@ -35,7 +35,6 @@ const ROWS: &[(&str, Allows)] = &[
     ("defence", OnlyAsleep(is_announcement)),
     ("echo-group", OnlyAwake(is_echo_reply)),
     ("extension-headers", OnlyAwake(is_echo_reply)),
-    ("flow-label", Part(clear_flow_label)),
     ("icmp-other", OnlyAwake(is_timestamp)),
     ("ip-options", Part(clear_ip_options)),
     ("ip6-padding", OnlyAsleep(is_echo_reply)),
@@ -43,7 +42,6 @@ const ROWS: &[(&str, Allows)] = &[
     ("na-option", Part(clear_na_option)),
     ("no-peer", OnlyAwake(is_answer)),
     ("parameter-problem", OnlyAwake(is_problem)),
-    ("tcp-dsack", Part(clear_sack)),
     ("tcp-limit", Fewer),
     ("tcp-paws", OnlyAsleep(is_segment)),
     ("tcp-tsecr", Part(clear_echo)),
@@ -52,8 +50,6 @@ const ROWS: &[(&str, Allows)] = &[
     ("unreachable-quote", Quote),
     ("vlan-priority", Part(clear_priority_tag)),
 ];
-/// The one that no case has to declare: a host has a label of its own for each flow.
-const OF_ALL: &str = "flow-label";
 
 impl Allows {
     /// Takes away what is allowed, on both sides.
@@ -89,7 +85,7 @@ pub fn rows_needed(
         }
         awake == asleep
     };
-    let mut needed = [declared, &[OF_ALL]].concat();
+    let mut needed = declared.to_vec();
     if !same(&needed) {
         return None;
     }
@@ -133,6 +129,10 @@ fn plain_v4(bytes: &mut Vec<u8>, ip: usize, on: Option<&Connection>) {
 fn plain_v6(bytes: &mut Vec<u8>, ip: usize, on: Option<&Connection>) {
     let total = 40 + usize::from(word(bytes, ip + 4));
     cut(bytes, ip + total);
+    let has_label = bytes[ip + 1] & 0x0f != 0 || bytes[ip + 2..ip + 4] != [0, 0];
+    bytes[ip + 1] &= 0xf0;
+    bytes[ip + 2] = 0;
+    bytes[ip + 3] = has_label.into();
     let [src, dst] = [8, 24].map(|at| <[u8; 16]>::try_from(&bytes[ip + at..ip + at + 16]).unwrap().into());
     let (mut protocol, mut message) = (bytes[ip + 6], ip + 40);
     if protocol == 0 {
@@ -258,16 +258,6 @@ fn clear_sources(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-fn clear_flow_label(mut bytes: Vec<u8>) -> Vec<u8> {
-    if kind(&bytes) == 0x86dd
-        && let Some(ip) = network_header(&bytes)
-    {
-        bytes[ip + 1] &= 0xf0;
-        bytes[ip + 2..ip + 4].fill(0);
-    }
-    bytes
-}
-
 /// An advertisement without its option and the flag Override.
 fn clear_na_option(mut bytes: Vec<u8>) -> Vec<u8> {
     if let Some([136, ..]) = message(&bytes, 58) {
@@ -340,22 +330,6 @@ fn clear_echo(mut bytes: Vec<u8>) -> Vec<u8> {
     {
         let at = bytes.len() - tcp.len() + at;
         bytes[at + 4..at + 8].fill(0);
-    }
-    bytes
-}
-
-/// A SACK option of one block at the end of a segment without data.
-fn clear_sack(mut bytes: Vec<u8>) -> Vec<u8> {
-    const OPTION: usize = 12;
-    let header = message(&bytes, 6).map(<[u8]>::len);
-    let Some(begin) = header.and_then(|_| bytes.len().checked_sub(OPTION)) else { return bytes };
-    if bytes[begin..begin + 4] == [1, 1, 5, 10] {
-        bytes.truncate(begin);
-        let tcp = bytes.len() - header.unwrap_or_default() + OPTION;
-        bytes[tcp + 12] -= (OPTION as u8 / 4) << 4;
-        let length = if word(&bytes, 12) == 0x0800 { 16 } else { 18 };
-        let shorter = word(&bytes, length) - OPTION as u16;
-        bytes[length..length + 2].copy_from_slice(&shorter.to_be_bytes());
     }
     bytes
 }

@@ -4,7 +4,7 @@
 //! where the guest put it.
 
 use surrogate_wire::emit::Ethernet;
-use surrogate_wire::{Frame, FrameBuf, Packet, Tags};
+use surrogate_wire::{Frame, FrameBuf, Packet, Tags, TcpFlags};
 
 use super::connection::Connection;
 use super::segment::{BareAck, Segment};
@@ -43,9 +43,10 @@ fn answer_to(
     // Who hits SEQ is the peer; of any other segment the timestamp counts no more than the rest (RFC 7323 5.3 R2).
     let is_peers = matches!(kind, Kind::KeepAlive | Kind::WindowProbe);
     let theirs = segment.options.timestamps.filter(|_| is_peers);
-    let below = segment.seq().is_before(connection.rcv_nxt) && !segment.tcp.payload.is_empty();
-    // What had arrived already is named (RFC 2883 4), as Linux and Windows do.
-    let again = (segment.seq(), segment.seq().plus(u32::try_from(segment.tcp.payload.len()).unwrap_or(0)));
+    let len = if segment.has(TcpFlags::SYN) { 0 } else { segment.tcp.segment_len() };
+    let below = segment.seq().is_before(connection.rcv_nxt) && len > 0;
+    // What had arrived already is named (RFC 2883 4), as Linux and Windows do; its end counts, as for Linux.
+    let again = (segment.seq(), segment.seq().plus(len));
     BareAck {
         timestamps: connection.timestamps(theirs.map(|t| (segment.seq(), t))),
         sack: (connection.sack && below).then_some(again),

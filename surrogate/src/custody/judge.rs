@@ -248,7 +248,8 @@ mod tests {
         let named = Said { sack: Some((RN.wrapping_sub(5), RN)), ..PLAIN };
         assert_eq!(World::asleep().answer(&old), Some((Kind::DuplicateAck, named)));
         let fin = seg(RN.wrapping_sub(1), SN).flags(FIN_ACK);
-        assert_eq!(World::asleep().answer(&fin), Some((Kind::DuplicateAck, PLAIN)));
+        let named = Said { sack: Some((RN.wrapping_sub(1), RN)), ..PLAIN };
+        assert_eq!(World::asleep().answer(&fin), Some((Kind::DuplicateAck, named)), "its end counts");
         let late_ack = seg(RN.wrapping_sub(700), SN.wrapping_sub(5));
         assert_eq!(World::asleep().answer(&late_ack), Some((Kind::DuplicateAck, PLAIN)));
     }

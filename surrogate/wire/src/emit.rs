@@ -159,9 +159,16 @@ impl<'b> FrameBuf<'b> {
     }
 
     /// The same for a part of a packet, with a fragment header (RFC 8200 4.5).
-    pub fn ipv6_fragment(&mut self, to: &Ethernet, header: &Ipv6Header, part: Fragment, payload: usize) {
+    pub fn ipv6_fragment(
+        &mut self,
+        to: &Ethernet,
+        header: &Ipv6Header,
+        flow_label: u32,
+        part: Fragment,
+        payload: usize,
+    ) {
         let whole = Ipv6Header { protocol: protocol::FRAGMENT, ..*header };
-        self.ipv6(to, &whole, Ipv6::FRAGMENT_HEADER + payload);
+        self.ipv6_of_flow(to, &whole, flow_label, Ipv6::FRAGMENT_HEADER + payload);
         let [o0, o1] = (part.offset & 0xfff8 | u16::from(part.more)).to_be_bytes();
         let [i0, i1, i2, i3] = part.id.to_be_bytes();
         self.push(&[header.protocol, 0, o0, o1, i0, i1, i2, i3]);

@@ -23,7 +23,8 @@ pub struct Fragments<'a> {
 #[derive(Debug)]
 enum Header {
     V4(Ipv4Header),
-    V6(Ipv6Header),
+    /// With its flow label, which all parts have (RFC 6437 3).
+    V6(Ipv6Header, u32),
 }
 
 impl<'a> Fragments<'a> {
@@ -56,7 +57,7 @@ impl<'a> Fragments<'a> {
                     hop_limit: ip.hop_limit,
                     protocol: ip.protocol,
                 };
-                (Header::V6(header), ip.payload, Ipv6::HEADER + Ipv6::FRAGMENT_HEADER)
+                (Header::V6(header, ip.flow_label()), ip.payload, Ipv6::HEADER + Ipv6::FRAGMENT_HEADER)
             }
             _ => return None,
         };
@@ -78,7 +79,9 @@ impl<'a> Fragments<'a> {
         let place = Fragment { id: self.id, offset, more: !later.is_empty() };
         match &self.header {
             Header::V4(header) => out.ipv4_fragment(&self.to, header, place, part.len()),
-            Header::V6(header) => out.ipv6_fragment(&self.to, header, place, part.len()),
+            Header::V6(header, flow_label) => {
+                out.ipv6_fragment(&self.to, header, *flow_label, place, part.len());
+            }
         }
         out.push(part);
         self.at += part.len();
