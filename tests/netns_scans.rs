@@ -77,6 +77,10 @@ fn closed(lab: &Lab) -> Vec<(&'static str, BTreeSet<String>)> {
     vec![
         ("nmap -sS", nmap(c1, &["-sS", "-p", CLOSED], guest.v4)),
         ("nmap -sS -6", nmap(c1, &["-sS", "-p", CLOSED], guest.v6)),
+        ("nmap -sF", nmap(c1, &["-sF", "-p", CLOSED], guest.v4)),
+        ("nmap -sN", nmap(c1, &["-sN", "-p", CLOSED], guest.v4)),
+        ("nmap -sX -6", nmap(c1, &["-sX", "-p", CLOSED], guest.v6)),
+        ("nmap -sF open", nmap(c1, &["-sF", "--max-retries", "1", "-p", "7,22,80"], guest.v4)),
         ("nmap -sU", nmap(c1, &["-sU", "-p", "1001-1003"], guest.v4)),
         ("nmap -sU -6", nmap(c1, &["-sU", "-p", "1001-1003"], guest.v6)),
         ("nmap -sn -PE", nmap(c2, &["-sn", "--disable-arp-ping", "-PE"], guest.v4)),
@@ -92,12 +96,15 @@ fn closed(lab: &Lab) -> Vec<(&'static str, BTreeSet<String>)> {
         ("nping --udp", nping(&["--udp", "-g", "40001", "-p", "1001"], &v4)),
         ("nping --arp", nping(&["--arp"], &v4)),
         ("hping3 -S", hping3(&["-S", "-p", "81"])),
+        ("hping3 -F", hping3(&["-F", "-p", "81"])),
+        ("hping3 -SF", hping3(&["-S", "-F", "-p", "81"])),
+        ("hping3 -FPU", hping3(&["-F", "-P", "-U", "-p", "81"])),
+        ("hping3 without flags", hping3(&["-p", "81"])),
         ("hping3 -1", hping3(&["-1"])),
     ]
 }
 
 #[test]
-#[ignore = "make differential runs it: it has not been beside a busy machine often enough for every run"]
 fn scanners_of_closed_ports_see_a_sleeper_as_they_see_it_awake_and_wake_nobody() {
     let lab = Lab::one_guest();
     let awake = closed(&lab);
@@ -114,7 +121,20 @@ fn scanners_of_closed_ports_see_a_sleeper_as_they_see_it_awake_and_wake_nobody()
 }
 
 #[test]
-#[ignore = "make differential runs it: it has not been beside a busy machine often enough for every run"]
+fn a_scan_of_every_port_of_a_guest_that_serves_nothing_wakes_nobody() {
+    let lab = Lab::new(1, "", "listen = []");
+    lab.daemon.sleep("web1");
+    let guest = lab.guest();
+    let scan = ["-n", "-Pn", "-sS", "-T5", "--min-rate", "3000", "-p-", "-oG", "-", &guest.v4.to_string()];
+    let said = say(&lab.network.c1, "nmap", &scan);
+    assert!(said.contains("Ignored State: closed (65535)"), "{said}");
+    assert!(guest.is_frozen());
+    let status = lab.daemon.status("web1");
+    assert_eq!((&status["state"], &status["wakes"]), (&"asleep".into(), &0.into()), "{status:#}");
+    lab.daemon.assert_conserved();
+}
+
+#[test]
 fn a_scan_that_touches_open_ports_sees_the_same_and_wakes_once() {
     let lab = Lab::one_guest();
     for address in [lab.guest().v4, lab.guest().v6] {
@@ -148,11 +168,11 @@ fn fingerprint(lab: &Lab, ports: &str) -> BTreeSet<String> {
 }
 
 #[test]
-#[ignore = "make differential runs it: it has not been beside a busy machine often enough for every run"]
 fn a_scan_for_the_operating_system_sees_the_same() {
     let lab = Lab::one_guest();
     // Closed ports alone; then an open one too, which wakes it: the rest is the guest's own answers.
-    for (ports, tests) in [("81", ["T5(", "IE(", "U1("]), ("80,81", ["T1(", "OPS(", "U1("])] {
+    for (ports, tests, most_wakes) in [("81", ["T6(", "IE(", "U1("], 0), ("80,81", ["T1(", "OPS(", "U1("], 1)]
+    {
         let awake = fingerprint(&lab, ports);
         lab.daemon.sleep("web1");
         let wakes = || lab.daemon.status("web1")["wakes"].as_u64().unwrap();
@@ -163,7 +183,7 @@ fn a_scan_for_the_operating_system_sees_the_same() {
             assert!(awake.iter().any(|test| test.starts_with(begin)), "{begin}: {awake:?}");
         }
         assert_eq!(awake, asleep, "ports {ports}");
-        assert!(wakes() <= slept + 1, "ports {ports}");
+        assert!(wakes() - slept <= most_wakes, "ports {ports}");
         lab.daemon.wake("web1");
     }
     lab.daemon.assert_conserved();

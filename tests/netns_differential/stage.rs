@@ -118,6 +118,13 @@ impl Stage {
         ask::sleep(self.daemon.as_ref().expect("a daemon"));
     }
 
+    /// Of each connection it was heard how it stood when the guest fell asleep.
+    #[track_caller]
+    pub fn assert_confirmed(&self) {
+        let status = ask::status(self.daemon.as_ref().expect("a daemon"));
+        assert_eq!(status["nics"][0]["custody"]["unconfirmed"], 0, "{status:#}");
+    }
+
     /// Tries a case; `connection` is the one that it wants.
     #[track_caller]
     pub fn try_case(&self, case: &Case, connection: Option<&Connection>) -> Tried {

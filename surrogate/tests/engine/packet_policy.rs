@@ -870,6 +870,14 @@ fn tried(id: &str, mode: Mode, case: &Case) -> String {
         Some(Verdict::Answer(_)) => assert_eq!(spoken.len(), 1, "{id} in {mode:?}: says it answered"),
         _ => assert_eq!(spoken, [] as [Vec<u8>; 0], "{id} in {mode:?}: speaks"),
     }
+    // Whose address anybody could have written is not sent more than three times what came, each without its
+    // Ethernet header and padding.
+    let came: usize = case.before.iter().map(|sent| sent.bytes.len() - 14).sum();
+    let came = came + case.frame.bytes.len() - 14;
+    for said in spoken.iter().filter(|said| said[0] & 1 == 0) {
+        let len = said.len() - 14;
+        assert!(len <= 46 || len <= 3 * came, "{id} in {mode:?}: {len} bytes for {came}");
+    }
     word
 }
 
