@@ -55,6 +55,12 @@ impl Igmp {
                 return Heard::Noted;
             }
         }
+        // A report to the guest alone was heard by no querier, and can come from beyond the link.
+        if let Message::Report { group, .. } = &message
+            && (ip.dst != *group || frame.dst.is_unicast())
+        {
+            return Heard::Noted;
+        }
         if self.0.hear(now, rng, &message) { Heard::Owed(Answered::Igmp) } else { Heard::Noted }
     }
 
@@ -394,6 +400,19 @@ mod tests {
         sleeper.hears(&theirs);
         let said = sleeper.says_within(Duration::from_secs(1));
         assert_eq!((said.len(), said[0].1.as_str()), (1, "Second 224.0.0.251 to 224.0.0.251"));
+    }
+
+    #[test]
+    fn a_report_that_no_querier_heard_is_not_enough() {
+        let mut sleeper = Sleeper::that_said(&[report(GROUP)]);
+        let theirs = [igmp::REPORT_V2, 0, 0, 0, 239, 1, 1, 1];
+        let mut to_guest = sent(PEER_V4, GROUP, &theirs);
+        to_guest[..6].copy_from_slice(&GUEST.0);
+        for unheard in [sent(PEER_V4, GUEST_V4, &theirs), sent(PEER_V4, OTHER, &theirs), to_guest] {
+            sleeper.hears(&query(Generation::Second, None, &[]));
+            assert_eq!(sleeper.hears(&unheard), Heard::Noted);
+            assert_eq!(sleeper.says_within(Duration::from_secs(1)).len(), 1);
+        }
     }
 
     #[test]

@@ -68,6 +68,12 @@ impl Mld {
                 return Heard::Noted;
             }
         }
+        // A report to the guest alone was heard by no querier, and can come from beyond the link.
+        if let Message::Report { group, .. } = &message
+            && (ip.dst != *group || frame.dst.is_unicast())
+        {
+            return Heard::Noted;
+        }
         if self.memberships.hear(now, rng, &message) { Heard::Owed(Answered::Mld) } else { Heard::Noted }
     }
 
@@ -290,6 +296,23 @@ mod tests {
         let mut sleeper = Sleeper::that_said(identity, &[report]);
         let said = sleeper.answers(&query(Some(GROUP), None));
         assert_eq!(said, [format!("{GROUP} from {held} to {GROUP}")]);
+    }
+
+    #[test]
+    fn a_report_that_no_querier_heard_is_not_enough() {
+        let report = [&[mld::REPORT_V1, 0, 0, 0, 0, 0, 0, 0][..], &GROUP.octets()].concat();
+        for (dst, said) in [(GROUP, 0), (LOCAL, 1), (ALL_NODES, 1)] {
+            let own = InterfaceAddress { address: LOCAL.into(), prefix_len: 64 };
+            let identity = NicIdentity { addresses: vec![own], groups: vec![GROUP.into()], ..guest() };
+            let mut sleeper = Sleeper::that_said(identity, &[]);
+            sleeper.hears(&query(Some(GROUP), None));
+            let mut theirs = sent(ROUTER, dst, &report);
+            if dst == LOCAL {
+                theirs[..6].copy_from_slice(&GUEST.0);
+            }
+            assert_eq!(sleeper.hears(&theirs), Heard::Noted);
+            assert_eq!(usize::from(sleeper.mld.due().is_some()), said, "to {dst}");
+        }
     }
 
     #[test]
