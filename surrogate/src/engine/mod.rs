@@ -187,11 +187,6 @@ impl Engine {
             && is_its_own(&nic.identity, from_guest, &parsed)
         {
             nic.counters.observed += 1;
-            // A guest that has tags of its own is in other LANs too: what it says there is nothing here.
-            let vid = parsed.tags.vid().unwrap_or(0);
-            if parsed.tags.inner_vid().is_some() || (vid != 0 && nic.identity.vlan != Some(vid)) {
-                return;
-            }
             nic.fresh = false;
             let changes = nic.presence.changes_of_groups();
             nic.presence.learn(now, from_guest, &parsed, &packet);
