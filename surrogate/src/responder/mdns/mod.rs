@@ -138,9 +138,10 @@ impl Mdns {
         }
     }
 
-    /// The guest answers for itself.
+    /// The guest answers for itself. A name that another host took it gives up, or says again (RFC 6762 9).
     pub fn wake(&mut self) {
         self.forget_owed();
+        self.store.take_out(|record| record.disputed && record.heard.is_some());
     }
 
     /// What was learned, to be kept.
@@ -258,7 +259,8 @@ impl Mdns {
             return None;
         }
         let told = others::told(&self.store, self.store.sayable(identity), message);
-        if told.is_conflict {
+        if !told.claimed.is_empty() {
+            self.store.dispute(told.claimed);
             return Some(Heard::Wake(WakeReason::NameConflict { by: datagram.asker.address }));
         }
         if datagram.is_unicast {

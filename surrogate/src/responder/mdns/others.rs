@@ -8,8 +8,8 @@ use super::store::{Set, Store};
 /// What a response of another host means for us.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Told {
-    /// A record of the guest's alone, with other data (RFC 6762 9).
-    pub(super) is_conflict: bool,
+    /// Those of the guest's alone of which another host has others, of the same name and type (RFC 6762 9).
+    pub(super) claimed: Set,
     /// Ours, with less than half of its time: to be said again (6.6, and 10.1 for a goodbye).
     pub(super) too_short: Set,
     /// Ours, as we would have said it (7.4).
@@ -34,8 +34,8 @@ pub(super) fn told(store: &Store, sayable: Set, message: &Message<'_>) -> Told {
         // A goodbye to what is not ours is somebody's own affair.
         if same.is_empty() && theirs.ttl > 0 {
             let claimed = store.of(&theirs.name, theirs.kind);
-            let is_own = |at: usize| sayable.has(at) && store.get(at).is_some_and(|own| own.unique);
-            told.is_conflict |= claimed.iter().any(is_own);
+            let is_own = |at: &usize| sayable.has(*at) && store.get(*at).is_some_and(|own| own.unique);
+            claimed.iter().filter(is_own).for_each(|at| told.claimed.add(at));
         }
     }
     told

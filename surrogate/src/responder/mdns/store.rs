@@ -94,6 +94,8 @@ pub(super) struct Record {
     pub(super) data: Box<[u8]>,
     /// When the guest said so last; `None` if its operator did.
     pub(super) heard: Option<Instant>,
+    /// Another host has its name, since the guest said so last.
+    pub(super) disputed: bool,
     /// By family.
     turns: [Turn; 2],
     /// Of saying that its name has no record of some other type.
@@ -109,6 +111,7 @@ impl Record {
             ttl,
             data: data.into(),
             heard: None,
+            disputed: false,
             turns: Default::default(),
             denials: Default::default(),
         }
@@ -267,6 +270,7 @@ impl Store {
         if let Some(known) = known {
             if new.heard.is_some() {
                 (known.heard, known.ttl, known.unique) = (new.heard, new.ttl, new.unique);
+                known.disputed = false;
             }
             return;
         }
@@ -282,6 +286,21 @@ impl Store {
         }
         self.bytes += new.len();
         self.records.push(new);
+    }
+
+    /// Another host says that these are its own: so it says of all with their names.
+    pub(super) fn dispute(&mut self, claimed: Set) {
+        for at in claimed.iter() {
+            for other in 0..self.records.len() {
+                let of_same_name = self
+                    .get(at)
+                    .zip(self.get(other))
+                    .is_some_and(|(claimed, other)| other.is_of(&claimed.name));
+                if let Some(other) = self.get_mut(other).filter(|_| of_same_name) {
+                    other.disputed = true;
+                }
+            }
+        }
     }
 
     /// Takes those out that `go`.

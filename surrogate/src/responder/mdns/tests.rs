@@ -607,6 +607,35 @@ fn another_host_that_has_its_name_wakes_the_guest() {
 }
 
 #[test]
+fn a_name_that_another_host_took_is_the_guests_again_if_it_says_so() {
+    let claim =
+        from_peer(V4, &response(&[("printer.local", kind::A, IN | TOP_BIT, 120, &[192, 0, 2, 99], None)]));
+    let asked = |name: &str, of: u16| from_peer(V4, &query(&[(name, of, IN)]));
+    let mut link = Link::announced();
+    assert!(matches!(link.hear(&claim), Heard::Wake(_)));
+    assert_eq!(link.ask(&asked("printer.local", kind::A)).len(), 1, "asleep it cannot give it up");
+    // It took another name, which it announced.
+    link.mdns.wake();
+    link.sleep();
+    assert_eq!(link.hear(&claim), Heard::Noted, "nothing to wake it for");
+    for of in [kind::A, kind::AAAA] {
+        assert_eq!(link.hear(&asked("printer.local", of)), Heard::Noted);
+    }
+    assert_eq!(link.ask(&asked("Laser._http._tcp.local", kind::SRV)).len(), 1, "nobody claims that");
+    // Or it has its name after all.
+    for said_again in [false, true] {
+        let mut link = Link::announced();
+        link.hear(&claim);
+        link.mdns.wake();
+        if said_again {
+            link.learn(&from_guest(&announcement()));
+        }
+        link.sleep();
+        assert_eq!(matches!(link.hear(&claim), Heard::Wake(_)), said_again);
+    }
+}
+
+#[test]
 fn an_address_that_is_not_the_guests_to_say_is_no_name_to_fight_for() {
     // It passes on what it hears on another link, and that host gets another address.
     let mut link = Link::announced();
