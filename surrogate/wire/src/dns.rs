@@ -394,6 +394,18 @@ pub fn reverse(address: IpAddr, out: &mut [u8; MAX_REVERSE]) -> &[u8] {
     out.get(..len).unwrap_or_default()
 }
 
+/// Whether `wire` is the name of an address, as [`reverse`] gives it.
+#[must_use]
+pub fn is_reverse(wire: &[u8]) -> bool {
+    let ends = |end: &[u8]| {
+        wire.len()
+            .checked_sub(end.len())
+            .and_then(|at| wire.get(at..))
+            .is_some_and(|w| w.eq_ignore_ascii_case(end))
+    };
+    ends(b"\x07in-addr\x04arpa\0") || ends(b"\x03ip6\x04arpa\0")
+}
+
 fn question_at(bytes: &[u8], at: usize) -> Result<(Question<'_>, usize), Malformed> {
     let (name, at) = name_at(bytes, at)?;
     let fixed = bytes.get(at..).and_then(|rest| rest.first_chunk::<4>()).ok_or(Malformed::Length)?;

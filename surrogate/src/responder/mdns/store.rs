@@ -166,9 +166,14 @@ impl Record {
         self.name.eq_ignore_ascii_case(name)
     }
 
-    /// Whether it may be said: no address that is not answered for.
+    /// Whether it may be said: no address that is not answered for, nor the name of one.
     fn may_be_said(&self, identity: &NicIdentity) -> bool {
         match (self.kind, &self.data[..]) {
+            (kind::PTR, _) if dns::is_reverse(&self.name) => {
+                let mut memory = [0; dns::MAX_REVERSE];
+                let mut is_of = |address: IpAddr| self.is_of(dns::reverse(address, &mut memory));
+                identity.addresses.iter().any(|held| is_of(held.address))
+            }
             (kind::A, &[a, b, c, d]) => identity.holds(Ipv4Addr::new(a, b, c, d).into()),
             (kind::AAAA, data) => {
                 <[u8; 16]>::try_from(data).is_ok_and(|v6| identity.holds(IpAddr::V6(v6.into())))
@@ -448,5 +453,18 @@ mod tests {
             store.keep(Record::new(b"\x01a\0", kind::A, true, 120, &data));
         }
         assert_eq!(store.sayable(&guest()), Set(1));
+    }
+
+    #[test]
+    fn the_name_of_an_address_goes_with_it() {
+        let mut store = Store::default();
+        for name in [&b"\x0211\x010\x010\x0210"[..], b"\x0211\x012\x010\x03192"] {
+            for domain in [&b"\x07in-addr\x04arpa\0"[..], b"\x07IN-ADDR\x04ARPA\0", b"\x05local\0"] {
+                store.keep(Record::new(&[name, domain].concat(), kind::PTR, true, 120, b"\x01a\0"));
+            }
+        }
+        // Written in another case it is the same one.
+        assert_eq!(store.records.len(), 4);
+        assert_eq!(store.sayable(&guest()), Set(0b1110));
     }
 }
