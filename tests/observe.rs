@@ -19,6 +19,8 @@ use surrogate_wire::{Offload, Packet, Transport};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// All happens in one moment.
 const NOW: Instant = Instant::ZERO;
+/// But for what is about time.
+const LATER: Instant = Instant::from_nanos(1);
 const NIC: NicId = NicId(7);
 /// Who sends what a test makes up.
 const STATION: [u8; 6] = [2, 0, 0, 0, 9, 9];
@@ -218,7 +220,11 @@ fn of_a_long_segment_the_headers_and_the_length_are_true() {
 #[test]
 fn an_idle_guests_connections_are_seen_whole_and_a_busy_ones_in_samples() {
     let mut lab = Lab::new();
+    assert_eq!(lab.observers.closely_since(NOW, NIC), None);
     lab.observers.closely(NOW, NIC, true);
+    assert_eq!(lab.observers.closely_since(NOW, NIC), Some(NOW));
+    lab.observers.closely(LATER, NIC, true);
+    assert_eq!(lab.observers.closely_since(LATER, NIC), Some(NOW), "all the time");
     let (_client, mut served) = connection(&lab, 80);
     served.write_all(b"how are you?").unwrap();
     let passed = AtomicU8::new(0); // acknowledgements: of the connection, of the data
@@ -254,11 +260,12 @@ fn an_idle_guests_connections_are_seen_whole_and_a_busy_ones_in_samples() {
     // One that works after all is not observed closely any more.
     lab.observers.closely(NOW, NIC, true);
     let deadline = Deadline::after(PATIENCE);
-    while lab.observers.numbers().too_busy == 0 {
+    while lab.observers.numbers(NOW).too_busy == 0 {
         assert!(!deadline.passed());
         served.write_all(&[0x5a; 1 << 20]).unwrap();
         while lab.observers.take(NOW).is_some() {} // what found no room is no matter
     }
+    assert_eq!(lab.observers.closely_since(NOW, NIC), None);
 }
 
 /// A connection between the first client, which reads all that comes, and the guest's service.
@@ -329,6 +336,7 @@ fn a_port_that_goes_down_and_up_is_seen_again_and_one_that_goes_is_silent() {
 #[test]
 fn what_finds_no_room_is_counted() {
     let mut lab = Lab::new();
+    lab.observers.closely(NOW, NIC, true);
     let sender = Sender::new(&lab.guest.namespace, "eth0");
     let (frame, sent) = (udp(5353, 5353, &[0; 1400]), 3000);
     (0..sent).for_each(|_| sender.send(&frame));
@@ -336,10 +344,11 @@ fn what_finds_no_room_is_counted() {
     while lab.observers.take(NOW).is_some() {
         taken += 1;
     }
-    let numbers = lab.observers.numbers();
+    let numbers = lab.observers.numbers(LATER);
+    assert_eq!(lab.observers.closely_since(LATER, NIC), Some(LATER), "what it said before was not all seen");
     assert!(numbers.dropped > 0 && taken > 100, "{numbers:?}");
     // The guest's own kernel may add a few.
     let all = numbers.taken + numbers.dropped;
     assert!(numbers.taken == taken && (sent..sent + 20).contains(&all), "{numbers:?}, {taken} taken");
-    assert_eq!(lab.observers.numbers(), numbers, "and not twice");
+    assert_eq!(lab.observers.numbers(NOW), numbers, "and not twice");
 }

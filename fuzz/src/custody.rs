@@ -91,7 +91,9 @@ impl World {
             self.speak();
         }
         assert!(self.custody.counters().known <= MOST);
-        let _ = self.custody.unrepresentable(self.now).count();
+        for watched in [None, Some(Instant::ZERO), Some(self.now)] {
+            let _ = self.custody.unrepresentable(self.now, watched).count();
+        }
     }
 
     /// A segment between the guest's port 22 and a peer.

@@ -270,7 +270,9 @@ impl World {
     fn ask(&mut self, at: usize, input: &mut Input<'_>) {
         let Some(guest) = self.guests.get(at) else { return };
         let (nic, epoch) = (guest.identity.nic, Epoch(guest.epoch));
-        self.command(match input.byte() % 3 {
+        let how = input.byte();
+        self.command(match how % 3 {
+            0 if how & 0x80 != 0 => Command::Watch { nic, epoch, watched: Some(self.now) },
             0 => Command::Barrier { nic, epoch },
             1 => Command::Announce { nic },
             _ => Command::PortReady { nic },

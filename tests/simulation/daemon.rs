@@ -308,7 +308,8 @@ impl Daemon {
             | Notice::Spoofed { .. }
             | Notice::LeaseChanged { .. }
             | Notice::Expired { .. } => {}
-            Notice::BarrierPassed { .. }
+            Notice::Watched { .. }
+            | Notice::BarrierPassed { .. }
             | Notice::ModeSet { .. }
             | Notice::Drained { .. }
             | Notice::Settled { .. } => self.confirmed(world, guest, nic, &notice),
@@ -478,6 +479,7 @@ impl World {
 const fn epoch_of(notice: &Notice) -> Epoch {
     match notice {
         Notice::Wake { epoch, .. }
+        | Notice::Watched { epoch, .. }
         | Notice::BarrierPassed { epoch, .. }
         | Notice::ModeSet { epoch, .. }
         | Notice::Drained { epoch, .. }

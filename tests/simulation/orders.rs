@@ -14,7 +14,8 @@ impl Daemon {
     pub fn confirmed(&mut self, world: &mut World, guest: usize, nic: usize, notice: &Notice) {
         let Some((order, left)) = &mut self.cycles[guest].awaiting else { return };
         let epoch = match (order.action, *notice) {
-            (Action::Barrier, Notice::BarrierPassed { epoch, .. })
+            (Action::Watch, Notice::Watched { epoch, .. })
+            | (Action::Barrier, Notice::BarrierPassed { epoch, .. })
             | (Action::Mode(Mode::Replay { released: false }), Notice::Drained { epoch, .. })
             | (Action::Mode(Mode::Replay { released: true }), Notice::Settled { epoch, .. }) => epoch,
             (Action::Mode(Mode::Replay { .. }), _) => return,
@@ -82,6 +83,8 @@ impl Daemon {
     fn check_order(&self, world: &mut World, guest: usize, order: &Order) {
         if let Some((before, since)) = &self.cycles[guest].issued {
             let given_up = match before.action {
+                // Nothing was begun with it.
+                Action::Watch => true,
                 // A deadline that the lifecycle set itself.
                 Action::Barrier => world.now.since(*since) >= surrogate::guest::lifecycle::BARRIER_TIMEOUT,
                 Action::Sleep(Depth::Pause) => {
@@ -139,6 +142,7 @@ impl Daemon {
                 world.later(wait, Event::Attached { incarnation, guest, ticket });
             }
             Action::Mode(_) => self.set_mode(world, guest, order),
+            Action::Watch => self.watch(world, guest, order),
             Action::Steer => step(Step::Steer),
             Action::TakeFloods => step(Step::TakeFloods),
             Action::ReturnFloods => step(Step::ReturnFloods),
@@ -176,6 +180,21 @@ impl Daemon {
         self.cycles[guest].awaiting = Some((order, nics.clone()));
         for nic in nics {
             let command = Command::SetMode { nic: Self::nic_id(nic), epoch: order.epoch, mode };
+            self.post(world, ThreadCommand::Engine(command));
+        }
+    }
+
+    /// Done when each NIC has been observed for long enough; some are not, or have been for a while.
+    fn watch(&mut self, world: &mut World, guest: usize, order: Order) {
+        if self.engine.is_none() {
+            let (incarnation, ticket) = (self.incarnation, order.ticket);
+            return world.soon(Event::Done { incarnation, guest, ticket, result: Ok(None) });
+        }
+        let nics = world.guests[guest].nics.clone();
+        self.cycles[guest].awaiting = Some((order, nics.clone()));
+        for nic in nics {
+            let watched = world.dice.chance(750).then(|| world.now - world.dice.micros(0, 1_000_000));
+            let command = Command::Watch { nic: Self::nic_id(nic), epoch: order.epoch, watched };
             self.post(world, ThreadCommand::Engine(command));
         }
     }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use surrogate_wire::tcp_options::MAX_SCALE;
 use surrogate_wire::{Mac, Timestamps};
 
+use super::repeat::Sent;
 use super::sequence::Seq;
 use crate::time::{Duration, Instant};
 
@@ -90,8 +91,10 @@ pub(super) struct Connection {
     pub(super) heard_at: Instant,
     /// How often it has repeated its SYN or SYN-ACK.
     pub(super) repeats: u8,
-    /// When it last sent something that has to be acknowledged.
-    pub(super) sent_at: Option<Instant>,
+    /// What it sent last that has to be acknowledged.
+    pub(super) sent: Option<Sent>,
+    /// The peer's FIN, when that was sent last.
+    pub(super) peer_closed: Option<Sent>,
     /// When it was asked for its state before it falls asleep.
     pub(super) asked_at: Option<Instant>,
     /// Nothing of it was said by the guest: it was inferred from what its peer said.
@@ -162,7 +165,8 @@ impl Connection {
             peer_fin: None,
             heard_at: now,
             repeats: 0,
-            sent_at: None,
+            sent: None,
+            peer_closed: None,
             asked_at: None,
             inferred: false,
             exact: false,
@@ -181,8 +185,13 @@ impl Connection {
     /// Whether its handshake is still under way. Its end may be missed, but not that the guest waits for it: it
     /// repeats its SYN or SYN-ACK after a second, then two, four and so on (RFC 6298 5.5, 5.7), and these are seen.
     pub(super) fn is_in_handshake(&self, now: Instant) -> bool {
+        self.handshake_until().is_some_and(|until| now < until)
+    }
+
+    /// Until when its handshake counts as under way, if it has not been seen to end.
+    pub(super) fn handshake_until(&self) -> Option<Instant> {
         let next = Duration::from_secs(1 << self.repeats.min(7)) + MARGIN;
-        self.phase != Phase::Established && self.silent_for(now) < next
+        (self.phase != Phase::Established).then(|| self.heard_at + next)
     }
 
     /// Whether it is over, or never came to be: the place in the table may go to another.
@@ -193,9 +202,30 @@ impl Connection {
     /// Whether a FIN is on its way: sent by one end, not known to be acknowledged by the other. An end that has
     /// closed its half and knows that the other one heard it can wait like that for hours, and be answered for.
     pub(super) fn is_closing(&self) -> bool {
-        let guests = self.guest_fin.is_some_and(|fin| self.snd_una.is_none_or(|una| una.is_before(fin)));
-        let peers = self.peer_fin.is_some_and(|fin| self.rcv_nxt.is_before(fin));
-        guests || peers
+        self.has_closed() || self.was_closed()
+    }
+
+    /// Whether the guest's own FIN is on its way.
+    fn has_closed(&self) -> bool {
+        self.guest_fin.is_some_and(|fin| self.snd_una.is_none_or(|una| una.is_before(fin)))
+    }
+
+    /// Whether the peer's is.
+    fn was_closed(&self) -> bool {
+        self.peer_fin.is_some_and(|fin| self.rcv_nxt.is_before(fin))
+    }
+
+    /// Whether a FIN is on its way that may be repeated yet; see [`Sent::may_come_again`].
+    pub(super) fn waits_for_an_end(&self, now: Instant, watched: Option<Instant>) -> bool {
+        let guests = self.sent.filter(|_| self.has_closed());
+        let peers = self.peer_closed.filter(|_| self.was_closed());
+        guests.iter().chain(&peers).any(|sent| sent.may_come_again(now, watched))
+    }
+
+    /// Whether something of the guest's is not acknowledged that may be repeated yet.
+    pub(super) fn waits_for_an_acknowledgement(&self, now: Instant, watched: Option<Instant>) -> bool {
+        let outstanding = self.snd_una.is_none_or(|una| una.is_before(self.snd_nxt));
+        outstanding && self.sent.is_some_and(|sent| sent.may_come_again(now, watched))
     }
 
     /// Whether both ends have closed and heard each other.
@@ -257,11 +287,6 @@ impl Connection {
             _ => clock.recent.0,
         };
         Some(Timestamps { value: clock.value.0, echo })
-    }
-
-    /// How long the guest has not been heard about it.
-    pub(super) const fn silent_for(&self, now: Instant) -> Duration {
-        now.since(self.heard_at)
     }
 }
 

@@ -10,6 +10,7 @@ use surrogate_wire::{Frame, TcpFlags};
 use super::Custody;
 use super::connection::{Clock, Connection, Phase};
 use super::handshake::Request;
+use super::repeat::Sent;
 use super::segment::Segment;
 use super::sequence::Seq;
 use super::table::Full;
@@ -86,6 +87,10 @@ impl Custody {
             return;
         }
         let Some(connection) = self.table.get_mut(&tuple) else { return };
+        if connection.asked_at.is_some() {
+            // Its guest is fenced: what gets there is our own question.
+            return;
+        }
         if segment.has(TcpFlags::RST) {
             // As the guest itself takes it (RFC 5961 3.2); another one may be anybody's.
             if segment.seq() == connection.rcv_nxt {
@@ -132,7 +137,7 @@ impl Connection {
         self.signed |= segment.options.signed;
         self.sack |= segment.options.sack;
         if segment.tcp.segment_len() > 0 {
-            self.sent_at = Some(now);
+            self.sent = Some(Sent::after(self.sent, segment.seq(), now));
         }
         self.snd_nxt = self.snd_nxt.advanced_to(segment.end());
         if segment.has(TcpFlags::SYN) {
@@ -170,10 +175,12 @@ impl Connection {
         }
         self.from_mac = Some(frame.src);
         self.sack |= segment.options.sack;
-        self.snd_una = Some(match self.snd_una {
-            Some(una) => una.advanced_to(segment.ack()),
-            None => segment.ack(),
-        });
+        let acknowledged = self.snd_una.map_or(segment.ack(), |una| una.advanced_to(segment.ack()));
+        if self.snd_una.replace(acknowledged) != Some(acknowledged)
+            && let Some(sent) = &mut self.sent
+        {
+            sent.was_heard();
+        }
         if segment.has(TcpFlags::SYN) {
             if self.phase == Phase::SynSent {
                 self.agree(segment.options.scale, segment.options.sack_permitted);
@@ -188,6 +195,7 @@ impl Connection {
         // A stranger's, out of the window, would keep the guest awake.
         if segment.has(TcpFlags::FIN) && segment.seq().since(self.rcv_nxt) < self.window_bytes().max(1) {
             self.peer_fin = Some(segment.end());
+            self.peer_closed = Some(Sent::after(self.peer_closed, segment.seq(), now));
         }
         if let (Some(clock), Some(theirs)) = (&mut self.clock, segment.options.timestamps)
             // RFC 7323 4.3, for a last acknowledgement at RN; not of one that lies wholly below, which is rejected
@@ -459,7 +467,7 @@ mod tests {
             world.connect(port, false);
         }
         world.after(Duration::from_secs(60));
-        let refused = |world: &World| world.custody.unrepresentable(world.now).count();
+        let refused = |world: &World| world.custody.unrepresentable(world.now, None).count();
         for port in 100..1_000 {
             world.guest_sends(&seg(99, 200).flags(SYN_ACK).port(port));
         }

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!  awake      the guest's own segments ──learn──▶ table, one record per connection
-//!  settling   begin_solicit, solicit ──▶ the guest answers, seen by learn: exact
+//!  settling   waits, is_over; begin_solicit, solicit ──▶ the guest answers, seen by learn: exact
 //!  asleep     sleep ─▶ segment of a peer ──judge──▶ answer | note | hold | wake     due, speak: keep-alives of ours
 //!  awake      wake
 //! ```
@@ -22,6 +22,7 @@ mod keepalive;
 mod learn;
 mod learned;
 mod limits;
+mod repeat;
 mod represent;
 mod segment;
 mod sequence;
@@ -40,6 +41,7 @@ use connection::{Connection, Phase};
 pub use learned::CustodyLearned;
 pub use represent::Unrepresentable;
 pub use segment::LONGEST_FRAME;
+pub use solicit::Wait;
 
 use crate::guest::identity::NicIdentity;
 use crate::policy::custody::CustodyPolicy;
@@ -210,14 +212,14 @@ impl Custody {
     /// inferred goes.
     pub fn wake(&mut self) {
         self.soliciting = None;
-        if !core::mem::replace(&mut self.asleep, false) {
-            return;
-        }
-        self.keep_only(|connection| !connection.inferred);
         for connection in self.table.iter_mut() {
             connection.exact = false;
             connection.asked_at = None;
         }
+        if !core::mem::replace(&mut self.asleep, false) {
+            return;
+        }
+        self.keep_only(|connection| !connection.inferred);
         self.suspects.end();
         self.end_turns();
     }

@@ -56,31 +56,33 @@ impl fmt::Display for Unrepresentable {
 }
 
 impl Custody {
-    /// The connections that could not be answered for if the guest slept now, with the reason.
-    pub fn unrepresentable(&self, now: Instant) -> impl Iterator<Item = (Tuple, Unrepresentable)> + '_ {
+    /// The connections that could not be answered for if the guest slept now, with the reason. All of its TCP was
+    /// observed since `watched`, both ways; `None`: it is not.
+    pub fn unrepresentable(
+        &self,
+        now: Instant,
+        watched: Option<Instant>,
+    ) -> impl Iterator<Item = (Tuple, Unrepresentable)> + '_ {
         let known = self
             .table
             .iter()
-            .filter_map(move |connection| Some((connection.tuple, why_not(connection, now)?)));
+            .filter_map(move |connection| Some((connection.tuple, why_not(connection, now, watched)?)));
         known.chain(self.refused.recent(now).map(|tuple| (tuple, Unrepresentable::TableFull)))
     }
 }
 
 /// Handshakes, ends and unacknowledged data have an end of their own, which an observer may miss: after the
-/// time in which the guest would have spoken again they count as over.
-fn why_not(connection: &Connection, now: Instant) -> Option<Unrepresentable> {
+/// time in which they would have been seen again they count as over.
+fn why_not(connection: &Connection, now: Instant, watched: Option<Instant>) -> Option<Unrepresentable> {
     if connection.signed {
-        return Some(Unrepresentable::Signed);
+        Some(Unrepresentable::Signed)
+    } else if connection.phase != Phase::Established {
+        connection.is_in_handshake(now).then_some(Unrepresentable::Handshake)
+    } else if connection.waits_for_an_end(now, watched) {
+        Some(Unrepresentable::Closing)
+    } else {
+        connection.waits_for_an_acknowledgement(now, watched).then_some(Unrepresentable::Unacknowledged)
     }
-    if connection.phase != Phase::Established {
-        return connection.is_in_handshake(now).then_some(Unrepresentable::Handshake);
-    }
-    if connection.is_closing() && connection.silent_for(now) < RETRANSMISSION {
-        return Some(Unrepresentable::Closing);
-    }
-    let unacknowledged = connection.snd_una.is_none_or(|una| una.is_before(connection.snd_nxt));
-    let lately = connection.sent_at.is_some_and(|sent| now.since(sent) < RETRANSMISSION);
-    (unacknowledged && lately).then_some(Unrepresentable::Unacknowledged)
 }
 
 /// Connections that found no place in the table, the newest of them: each tells of itself again with its next
@@ -111,14 +113,14 @@ impl Refused {
     }
 
     fn recent(&self, now: Instant) -> impl Iterator<Item = Tuple> + '_ {
-        let recent = move |(_, at): &&(Tuple, Instant)| now.since(*at) < RETRANSMISSION;
+        let recent = move |(_, at): &&(Tuple, Instant)| now.since(*at) < REFUSED_FOR;
         self.places.iter().flatten().filter(recent).map(|(tuple, _)| *tuple)
     }
 }
 
 const REFUSED: usize = 8;
-/// The longest time between two retransmissions of the same bytes is 120 s in Linux (`TCP_RTO_MAX`).
-const RETRANSMISSION: Duration = Duration::from_secs(150);
+/// Not heard of for so long, such a connection counts as over.
+const REFUSED_FOR: Duration = Duration::from_secs(150);
 
 #[cfg(test)]
 mod tests {
@@ -127,7 +129,8 @@ mod tests {
     use crate::policy::custody::CustodyPolicy;
 
     fn reasons(world: &World) -> Vec<Unrepresentable> {
-        world.custody.unrepresentable(world.now).map(|(_, why)| why).collect()
+        let told = world.custody.unrepresentable(world.now, Some(Instant::ZERO));
+        told.map(|(_, why)| why).collect()
     }
 
     #[test]
@@ -161,8 +164,58 @@ mod tests {
         assert!(reasons(&world).is_empty());
         world.guest_sends(&seg(SN, RN + 1).window(W).flags(FIN_ACK));
         assert_eq!(reasons(&world), [Unrepresentable::Closing]);
-        world.after(RETRANSMISSION);
+        world.after(Duration::from_secs(3));
         assert!(reasons(&world).is_empty(), "the guest has not repeated it");
+    }
+
+    #[test]
+    fn one_that_the_peer_closed_is_being_closed_until_it_would_have_repeated_that() {
+        let mut world = World::connected();
+        world.after(Duration::from_secs(3_600));
+        world.peer_sends(&seg(RN, SN).flags(FIN_ACK));
+        assert_eq!(reasons(&world), [Unrepresentable::Closing]);
+        world.after(Duration::from_secs(2));
+        world.peer_sends(&seg(RN, SN).flags(FIN_ACK));
+        world.after(Duration::from_millis(5_999));
+        assert_eq!(reasons(&world), [Unrepresentable::Closing]);
+        world.after(Duration::from_millis(1));
+        assert!(reasons(&world).is_empty());
+    }
+
+    #[test]
+    fn data_and_a_fin_for_a_peer_that_is_gone_keep_the_guest_awake_as_long_as_it_repeats_them() {
+        for flags in [crate::custody::testing::ACK, FIN_ACK] {
+            let (mut world, why) = match flags {
+                FIN_ACK => (World::connected(), Unrepresentable::Closing),
+                _ => (World::stamped(), Unrepresentable::Unacknowledged),
+            };
+            let sent = seg(SN, RN).window(W).flags(flags).data(b"hello?");
+            let mut gap = Duration::from_millis(200);
+            world.guest_sends(&sent);
+            for _ in 0..15 {
+                world.after(gap);
+                assert_eq!(reasons(&world), [why], "its repetition is due after {gap:?}");
+                world.guest_sends(&sent);
+                gap = (2 * gap).min(Duration::from_secs(120));
+            }
+            world.after(Duration::from_secs(150));
+            assert!(reasons(&world).is_empty(), "it has given up");
+        }
+    }
+
+    #[test]
+    fn what_nobody_watched_may_be_unacknowledged() {
+        let mut world = World::connected();
+        world.guest_sends(&seg(SN, RN).window(W).data(b"hello?"));
+        world.after(Duration::from_secs(10));
+        let told = |world: &World, watched| world.custody.unrepresentable(world.now, watched).count();
+        assert_eq!(told(&world, None), 1);
+        let begun = world.now;
+        world.after(Duration::from_millis(9_999));
+        assert_eq!(told(&world, Some(begun)), 1, "it may repeat itself every ten seconds");
+        world.after(Duration::from_millis(1));
+        assert_eq!(told(&world, Some(begun)), 0);
+        assert_eq!(told(&world, None), 1);
     }
 
     #[test]
@@ -177,7 +230,7 @@ mod tests {
         let mut world = World::new();
         world.guest_sends(&seg(SN, RN).options(&[[19, 18].as_slice(), &[0; 16]].concat()));
         assert_eq!(reasons(&world), [Unrepresentable::Signed]);
-        world.after(100 * RETRANSMISSION);
+        world.after(Duration::from_secs(100_000));
         assert_eq!(reasons(&world), [Unrepresentable::Signed]);
     }
 
@@ -189,7 +242,7 @@ mod tests {
         world.peer_sends(&seg(RN, SN + 10));
         assert!(reasons(&world).is_empty());
         world.guest_sends(&seg(SN + 10, RN).window(W).data(b"more"));
-        world.after(RETRANSMISSION);
+        world.after(Duration::from_secs(3));
         assert!(reasons(&world).is_empty(), "the acknowledgement was missed: it has not been sent again");
     }
 
@@ -200,7 +253,7 @@ mod tests {
         for port in 0..5 {
             world.connect(40_000 + port, false);
         }
-        let told: Vec<_> = world.custody.unrepresentable(world.now).collect();
+        let told: Vec<_> = world.custody.unrepresentable(world.now, None).collect();
         assert_eq!(
             told.iter().map(|(tuple, why)| (tuple.peer_port, *why)).collect::<Vec<_>>(),
             [(40_004, Unrepresentable::TableFull)]

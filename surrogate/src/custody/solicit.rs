@@ -26,22 +26,52 @@
 //! until that one's clock has gone as far, so it is no further ahead than the fastest clock in use can have gone: a
 //! microsecond a tick (Linux, `tcp_usec_ts`).
 //!
-//! Of a connection whose guest spoke in the 500 ms before it was asked, that segment counts. Where no answer came,
-//! custody goes on with the last segment that was seen, marked as not exact: whatever does not fit it then wakes the
-//! guest.
+//! Of a connection whose guest spoke in the 500 ms before it was asked, that segment counts: where the question has no
+//! byte there may be no other answer. So it must not be missed, and the guest is watched closely for as long before it is
+//! fenced ([`Custody::waits`]). A handshake under way is given the time to end, since afterwards nobody can say what
+//! became of it. Where no answer came, custody goes on with the last segment that was seen, marked as not exact: whatever
+//! does not fit it then wakes the guest.
 
 use surrogate_wire::emit::Ethernet;
 use surrogate_wire::{FrameBuf, Tags, Timestamps};
 
 use super::Custody;
-use super::connection::{Clock, Connection, Phase};
+use super::connection::{Clock, Connection, Phase, Tuple};
 use super::limits::SPACING;
 use super::segment::BareAck;
 use super::sequence::Seq;
 use crate::guest::identity::NicIdentity;
 use crate::time::Instant;
 
+/// What is waited for before a guest is asked about its connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// How long at most.
+    pub until: Instant,
+    /// The handshake that may end sooner.
+    handshake: Option<Tuple>,
+}
+
 impl Custody {
+    /// What is to be waited for before a guest can be asked all of whose TCP was observed since `watched`; `None`:
+    /// nothing. After a wait there may be another one.
+    #[must_use]
+    pub fn waits(&self, now: Instant, watched: Instant) -> Option<Wait> {
+        let spaced = watched + SPACING;
+        if now < spaced {
+            return Some(Wait { until: spaced, handshake: None });
+        }
+        let under_way = self.table.iter().find(|connection| connection.is_in_handshake(now))?;
+        Some(Wait { until: under_way.handshake_until()?, handshake: Some(under_way.tuple) })
+    }
+
+    /// Whether it was waited for long enough.
+    #[must_use]
+    pub fn is_over(&self, now: Instant, wait: &Wait) -> bool {
+        let goes_on = |tuple| self.table.get(&tuple).is_some_and(|there| there.is_in_handshake(now));
+        wait.until <= now || wait.handshake.is_some_and(|tuple| !goes_on(tuple))
+    }
+
     /// The guest is about to sleep: each connection is to be asked.
     pub fn begin_solicit(&mut self) {
         self.soliciting = Some(0);
@@ -121,6 +151,7 @@ const FARTHEST_AHEAD: u32 = 1 << 30;
 mod tests {
     use surrogate_wire::TcpFlags;
 
+    use super::SPACING;
     use crate::custody::testing::{
         GUEST, PEER, RN, RST, SN, SYN_ACK, TSRECENT, TSVAL, W, WINDOW, World, read, seg, tcp,
     };
@@ -260,6 +291,30 @@ mod tests {
         world.guest_sends(&seg(SN + 5, RN).window(W));
         world.custody.sleep(world.now, &mut world.rng);
         assert_eq!(world.judge(&beyond), Judgement::HoldAndWake);
+    }
+
+    #[test]
+    fn before_it_is_asked_the_guest_is_watched_as_long_as_it_would_owe_no_second_answer() {
+        let world = World::connected();
+        let wait = world.custody.waits(world.now, world.now).unwrap();
+        assert_eq!(wait.until, world.now + SPACING);
+        assert!(!world.custody.is_over(world.now, &wait) && world.custody.is_over(wait.until, &wait));
+        assert_eq!(world.custody.waits(wait.until, world.now), None);
+    }
+
+    #[test]
+    fn a_handshake_under_way_is_waited_for_until_it_ends_or_should_have_gone_on() {
+        let mut world = World::new();
+        let watched = world.now - SPACING;
+        world.guest_sends(&seg(SN - 1, RN).flags(SYN_ACK));
+        let wait = world.custody.waits(world.now, watched).unwrap();
+        assert_eq!(wait.until, world.now + Duration::from_secs(2));
+        assert_eq!(world.custody.waits(wait.until, watched), None, "it would have repeated itself");
+        world.after(Duration::from_millis(1));
+        assert!(!world.custody.is_over(world.now, &wait));
+        world.peer_sends(&seg(RN, SN));
+        assert!(world.custody.is_over(world.now, &wait));
+        assert_eq!(world.custody.waits(world.now, watched), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use surrogate_wire::TcpFlags;
 
 use super::testing::{RN, SN, SYN, Seg, W, World, said, seg, tcp};
 use super::{CustodyPolicy, Judgement};
-use crate::time::Duration;
+use crate::time::{Duration, Instant};
 
 /// Numbers near those that matter, and any.
 fn number(near: u32) -> impl Strategy<Value = u32> {
@@ -88,7 +88,7 @@ proptest! {
             let bytes = world.frame(from_guest, &segment);
             world.learn(from_guest, &bytes);
             prop_assert!(world.custody.counters().known <= 8);
-            let _ = world.custody.unrepresentable(world.now).count();
+            let _ = world.custody.unrepresentable(world.now, Some(Instant::ZERO)).count();
         }
         for question in world.solicit() {
             let (_, packet) = super::testing::read(&question);

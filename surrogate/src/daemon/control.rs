@@ -268,7 +268,8 @@ impl Control {
                 tracing::warn!(guest = name, lies, frames, "somebody sends frames with a sleeper's own MAC");
                 self.events.record(Some(name), "spoofed", spoofed(lies, frames, deaf));
             }
-            Notice::BarrierPassed { .. }
+            Notice::Watched { .. }
+            | Notice::BarrierPassed { .. }
             | Notice::ModeSet { .. }
             | Notice::Drained { .. }
             | Notice::Settled { .. } => orders::confirmed(self, at, &notice),

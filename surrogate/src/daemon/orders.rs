@@ -28,6 +28,7 @@ pub(super) fn perform(control: &mut Control, at: usize, order: Order) {
         Action::Record(intent) => record(control, at, order, intent),
         Action::Mode(Mode::Replay { released: false }) | Action::Barrier => attach(control, at, order),
         Action::Mode(mode) => set_mode(control, at, order, mode),
+        Action::Watch => watch(control, at, order),
         Action::Steer => on_places(control, at, order, steer),
         Action::TakeFloods => on_places(control, at, order, take_floods),
         Action::ReturnFloods => on_places(control, at, order, return_floods),
@@ -65,7 +66,8 @@ pub(super) fn confirmed(control: &mut Control, at: usize, notice: &Notice) {
     }
     let Some(awaiting) = guest.awaiting.as_mut() else { return };
     let confirmed = match (awaiting.order.action, *notice) {
-        (Action::Barrier, Notice::BarrierPassed { nic, epoch })
+        (Action::Watch, Notice::Watched { nic, epoch })
+        | (Action::Barrier, Notice::BarrierPassed { nic, epoch })
         | (Action::Mode(Mode::Replay { released: false }), Notice::Drained { nic, epoch, .. })
         | (Action::Mode(Mode::Replay { released: true }), Notice::Settled { nic, epoch, .. }) => {
             Some((nic, epoch))
@@ -231,6 +233,22 @@ fn record(control: &mut Control, at: usize, order: Order, intent: Intent) {
         };
         let _ = outbox.send(Message::Done { guest: at, ticket: order.ticket, result });
     });
+}
+
+/// Done when each NIC that is observed has been for long enough.
+fn watch(control: &mut Control, at: usize, order: Order) {
+    let Some(guest) = control.guests.get_mut(at) else { return };
+    let observed = guest.nics.iter().filter(|nic| nic.observed.is_some());
+    let nics: Vec<_> = observed.map(|nic| (nic.id, nic.bridge)).collect();
+    if nics.is_empty() {
+        let result = Ok(Outcome::Plain);
+        let _ = control.outbox.send(Message::Done { guest: at, ticket: order.ticket, result });
+        return;
+    }
+    guest.awaiting = Some(Awaiting { order, nics: nics.iter().map(|(nic, _)| *nic).collect() });
+    for (nic, bridge) in nics {
+        control.command(bridge, DriverCommand::Watch { nic, epoch: order.epoch });
+    }
 }
 
 fn set_mode(control: &mut Control, at: usize, order: Order, mode: Mode) {

@@ -78,6 +78,8 @@ pub(super) fn tell(control: &mut Control, at: usize) {
         known::keep(control, at);
     }
     if awoke {
+        // It may have much to say now, and what it did not say asleep tells nothing.
+        control.observe_closely(at, false);
         if let Some(guest) = control.guests.get(at) {
             known::forget(control, guest);
         }

@@ -9,14 +9,25 @@ use surrogate_wire::{Packet, Transport};
 
 use super::Engine;
 use super::classify::{Decision, Reach};
-use super::contract::{Mode, WakeReason};
+use super::contract::{Mode, Notice, WakeReason};
 use super::outbox::{Full, Way};
 use super::verdict::{Answered, DropReason, Verdict};
 use super::view::View;
-use crate::custody::{CustodyCounters, Judgement, Kind, LONGEST_FRAME, Tuple, Unrepresentable};
-use crate::guest::identity::NicId;
+use crate::custody::{CustodyCounters, Judgement, Kind, LONGEST_FRAME, Tuple, Unrepresentable, Wait};
+use crate::guest::identity::{Epoch, NicId};
 use crate::guest::table::Place;
 use crate::time::{Duration, Instant};
+
+/// A guest that is to sleep is watched before it is fenced.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Watch {
+    /// In which epoch it is to sleep.
+    epoch: Epoch,
+    /// Since when all of its TCP is observed.
+    watched: Instant,
+    /// What is waited for.
+    wait: Option<Wait>,
+}
 
 /// What custody makes of a frame.
 pub(super) enum Custodial {
@@ -106,6 +117,46 @@ impl Engine {
         }
     }
 
+    /// Watches a guest that is to sleep until it can be asked about its connections.
+    pub(super) fn watch(&mut self, now: Instant, id: NicId, epoch: Epoch, watched: Option<Instant>) {
+        let Some(place) = self.table.nic(id) else { return };
+        let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut) else { return };
+        if epoch < nic.epoch {
+            return;
+        }
+        match watched {
+            Some(watched) => {
+                nic.watch = Some(Watch { epoch, watched, wait: None });
+                self.go_on_watching(now, place);
+            }
+            None => self.notices.push(Notice::Watched { nic: id, epoch }),
+        }
+    }
+
+    /// Says that a guest was watched for long enough, or sets the timer for that.
+    pub(super) fn go_on_watching(&mut self, now: Instant, place: Place) {
+        let Some(nic) = self.nics.get_mut(place as usize).and_then(Option::as_mut) else { return };
+        let Some(Watch { epoch, watched, .. }) = nic.watch else { return };
+        let wait = nic.custody.as_ref().and_then(|custody| custody.waits(now, watched));
+        nic.watch = wait.map(|_| Watch { epoch, watched, wait });
+        match wait {
+            Some(wait) => self.timers.sooner(place, wait.until),
+            None => self.notices.push(Notice::Watched { nic: nic.identity.nic, epoch }),
+        }
+    }
+
+    /// A segment of a guest was observed: it may be what is waited for.
+    pub(super) fn look_at_watched(&mut self, now: Instant, id: NicId) {
+        let Some(place) = self.table.nic(id) else { return };
+        let Some(nic) = self.nics.get(place as usize).and_then(Option::as_ref) else { return };
+        let (Some(Watch { wait: Some(wait), .. }), Some(custody)) = (&nic.watch, &nic.custody) else {
+            return;
+        };
+        if custody.is_over(now, wait) {
+            self.go_on_watching(now, place);
+        }
+    }
+
     /// The guest is about to sleep, and is asked about each of its connections; says whether it is not yet about
     /// all. A few at a time: they go into its port all at once, where other frames want room.
     pub(super) fn solicit(&mut self, now: Instant, place: Place) -> bool {
@@ -132,14 +183,16 @@ impl Engine {
         Some(self.by_id(nic)?.custody.as_deref()?.counters())
     }
 
-    /// The connections of a NIC that could not be answered for if its guest slept now, and why.
+    /// The connections of a NIC that could not be answered for if its guest slept now, and why. All of its TCP was
+    /// observed since `watched`, both ways; `None`: it is not.
     pub fn unrepresentable(
         &self,
         now: Instant,
         nic: NicId,
+        watched: Option<Instant>,
     ) -> impl Iterator<Item = (Tuple, Unrepresentable)> + '_ {
         let custody = self.by_id(nic).and_then(|nic| nic.custody.as_deref());
-        custody.into_iter().flat_map(move |custody| custody.unrepresentable(now))
+        custody.into_iter().flat_map(move |custody| custody.unrepresentable(now, watched))
     }
 }
 

@@ -7,6 +7,7 @@
 use core::time::Duration;
 
 use crate::guest::identity::{Epoch, GuestId, NicId, NicIdentity, PortId};
+use crate::time::Instant;
 use surrogate_wire::Mac;
 
 /// What the engine does for one NIC, set by the guest's lifecycle.
@@ -61,6 +62,16 @@ pub enum Command {
         epoch: Epoch,
         /// What to do from now on.
         mode: Mode,
+    },
+    /// Say [`Notice::Watched`] when the NIC's guest, which runs, can be asked about its connections by the barrier: when
+    /// all of its TCP was observed long enough, and no handshake is under way.
+    Watch {
+        /// Which.
+        nic: NicId,
+        /// The guest's epoch.
+        epoch: Epoch,
+        /// Since when all of it was observed, both ways; `None`: it is not, and there is nothing to wait for.
+        watched: Option<Instant>,
     },
     /// Inject an ARP request (or, for a NIC without IPv4 address, a neighbour solicitation) at the
     /// NIC's own port; [`Notice::BarrierPassed`] follows when the guest's answer has come, which
@@ -183,6 +194,13 @@ pub enum Notice {
         /// What the frame was.
         reason: WakeReason,
     },
+    /// The guest was watched for long enough.
+    Watched {
+        /// Its NIC.
+        nic: NicId,
+        /// In which epoch.
+        epoch: Epoch,
+    },
     /// The guest answered the barrier.
     BarrierPassed {
         /// Its NIC.
@@ -285,6 +303,7 @@ impl Notice {
     pub const fn nic(&self) -> NicId {
         match self {
             Self::Wake { nic, .. }
+            | Self::Watched { nic, .. }
             | Self::BarrierPassed { nic, .. }
             | Self::ModeSet { nic, .. }
             | Self::Drained { nic, .. }

@@ -140,6 +140,7 @@ impl Engine {
             self.check_addresses(now, place);
         }
         self.speak(now, place);
+        self.go_on_watching(now, place);
         self.ask(now, place);
         self.make_ready(place);
         self.check_end_of_replay(now, place);

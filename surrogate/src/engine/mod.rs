@@ -200,6 +200,7 @@ impl Engine {
                 self.take_groups(id);
             }
             self.count_unremembered(id);
+            self.look_at_watched(now, id);
         }
     }
 

@@ -30,6 +30,7 @@ impl Engine {
             Command::Register(identity) => self.register(*identity),
             Command::Unregister { nic } => self.unregister(now, nic),
             Command::SetMode { nic, epoch, mode } => self.set_mode(now, nic, epoch, mode),
+            Command::Watch { nic, epoch, watched } => self.watch(now, nic, epoch, watched),
             Command::Barrier { nic, epoch } => self.ask_barrier(now, nic, epoch),
             Command::Announce { nic } => self.announce_all(now, nic),
             Command::Know { nic, knowledge, ago } => self.know(now, nic, &knowledge, ago),
@@ -99,6 +100,7 @@ impl Engine {
         if epoch < nic.epoch {
             return;
         }
+        nic.watch = None;
         let same_epoch = epoch == nic.epoch;
         if !same_epoch {
             nic.epoch = epoch;

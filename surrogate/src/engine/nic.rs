@@ -2,6 +2,7 @@
 
 use core::net::IpAddr;
 
+use super::connections::Watch;
 use super::contract::Mode;
 use super::counters::Counters;
 use super::hold::Queue;
@@ -36,6 +37,8 @@ pub(super) struct Nic {
     pub(super) fresh: bool,
     /// Its connections, if it is to be observed.
     pub(super) custody: Option<Box<Custody>>,
+    /// Its guest, which is to sleep, is watched before it is asked about its connections.
+    pub(super) watch: Option<Watch>,
     /// It is being asked about its connections; the barrier's question comes after.
     pub(super) soliciting: bool,
     /// A barrier's question is out and not answered.
@@ -85,6 +88,7 @@ impl Nic {
             ports: Ports::default(),
             fresh: true,
             custody,
+            watch: None,
             soliciting: false,
             barrier: false,
             ready: false,

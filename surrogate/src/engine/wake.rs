@@ -77,8 +77,8 @@ impl Notices {
     }
 }
 
-/// The kinds of [`Once`], and one each of the barrier, the mode, a lie and the end of a replay.
-const PER_NIC: usize = 11;
+/// The kinds of [`Once`], and one each of the watch, the barrier, the mode, a lie and the end of a replay.
+const PER_NIC: usize = 12;
 
 #[cfg(test)]
 mod tests {

@@ -122,7 +122,8 @@ impl Ports {
         for SeenAt { address, .. } in self.young.0.iter().chain(&self.old.0) {
             let [tcp, udp] = [Of::Tcp, Of::Udp].map(|of| self.ranges(of, *address));
             let known = closed.iter().any(|known| known.address == *address);
-            if !known && !(tcp.is_empty() && udp.is_empty()) {
+            let nothing = tcp.is_empty() && udp.is_empty();
+            if !known && !nothing {
                 closed.push(ClosedAt { address: *address, tcp, udp });
             }
         }

@@ -4,7 +4,7 @@
 use surrogate::engine::{Answered, Command, DropReason, Mode, Notice, Verdict};
 use surrogate::guest::identity::Epoch;
 use surrogate::policy::custody::CustodyPolicy;
-use surrogate::time::Duration;
+use surrogate::time::{Duration, Instant};
 use surrogate_wire::{
     Frame, Offload, Packet, Received, Tcp, TcpFlags, Timestamps, Transport, checksum, ethertype,
 };
@@ -123,6 +123,68 @@ fn the_barriers_question_waits_for_room() {
         s.at_ms(50);
         assert_eq!(asked(&mut s), 0);
     }
+}
+
+/// Whether it was said that the guest was watched for long enough to sleep in epoch 1.
+fn was_watched(s: &mut Scenario) -> bool {
+    let notices = s.notices();
+    assert!(notices.iter().all(|n| *n == Notice::Watched { nic: GUEST.nic(), epoch: Epoch(1) }));
+    !notices.is_empty()
+}
+
+fn watch(s: &mut Scenario, watched: Option<Instant>) {
+    s.command(Command::Watch { nic: GUEST.nic(), epoch: Epoch(1), watched });
+}
+
+#[test]
+fn a_guest_is_watched_for_half_a_second_before_it_sleeps_unless_it_was() {
+    let mut s = connected();
+    s.at_ms(1_000);
+    let begun = s.now;
+    watch(&mut s, Some(begun));
+    assert_eq!(s.engine.poll_timeout(), Some(begun + Duration::from_millis(500)));
+    s.at_ms(1_499);
+    assert!(!was_watched(&mut s));
+    s.at_ms(1_500);
+    assert!(was_watched(&mut s));
+    s.at_ms(9_000);
+    assert!(!was_watched(&mut s), "once");
+    watch(&mut s, Some(begun));
+    assert!(was_watched(&mut s), "long since");
+    watch(&mut s, None);
+    assert!(was_watched(&mut s), "nobody looks");
+}
+
+#[test]
+fn a_guest_that_is_to_sleep_is_watched_until_the_handshakes_under_way_have_ended() {
+    let hello = |s: &mut Scenario, port| {
+        let numbers = ((80, port), (SN, RN), (TcpFlags::SYN | ACK, W));
+        s.observe(true, &segment_between(GUEST, CLIENT, numbers.0, numbers.1, numbers.2, &[]));
+    };
+    let mut s = Scenario::new(&[GUEST.identity()]);
+    s.at_ms(10_000);
+    hello(&mut s, 40_001);
+    hello(&mut s, 40_002);
+    let begun = s.now;
+    watch(&mut s, Some(begun - Duration::from_secs(1)));
+    assert!(!was_watched(&mut s));
+    s.observe(false, &segment((40_001, 80), (RN, SN + 1), ACK, &[]));
+    assert!(!was_watched(&mut s), "there is another one");
+    s.observe(false, &segment((40_002, 80), (RN, SN + 1), ACK, &[]));
+    assert!(was_watched(&mut s));
+    // One whose end was missed is no longer under way when it would have been repeated.
+    hello(&mut s, 40_003);
+    watch(&mut s, Some(begun));
+    s.at_ms(11_999);
+    assert!(!was_watched(&mut s));
+    s.at_ms(12_000);
+    assert!(was_watched(&mut s));
+    // What the control side did not wait for is not told any more.
+    hello(&mut s, 40_004);
+    watch(&mut s, Some(begun));
+    s.mode(1, FENCE).outputs();
+    s.at_ms(20_000);
+    assert!(!was_watched(&mut s));
 }
 
 #[test]
@@ -342,7 +404,7 @@ fn what_a_sleeper_was_known_by_is_answered_for_after_a_restart() {
 #[test]
 fn connections_are_told_that_could_not_be_answered_for() {
     let mut s = connected();
-    let told = |s: &Scenario| s.engine.unrepresentable(s.now, GUEST.nic()).count();
+    let told = |s: &Scenario| s.engine.unrepresentable(s.now, GUEST.nic(), Some(s.now)).count();
     assert_eq!(told(&s), 0);
     s.observe(true, &from_guest(SN, RN, TcpFlags::FIN | ACK, W, &[]));
     assert_eq!(told(&s), 1);

@@ -15,6 +15,7 @@ use crate::scenario::*;
 enum Step {
     Frame(Vec<u8>),
     Mode { of: Host, next_epoch: bool, mode: Mode },
+    Watch(Host),
     Barrier(Host),
     Announce(Host),
     Report { of: Host, delivered: u32, refused: Option<Refusal> },
@@ -101,6 +102,7 @@ fn step() -> impl Strategy<Value = Step> {
         20 => a_frame().prop_map(Step::Frame),
         5 => (guest(), any::<bool>(), a_mode())
             .prop_map(|(of, next_epoch, mode)| Step::Mode { of, next_epoch, mode }),
+        1 => guest().prop_map(Step::Watch),
         1 => guest().prop_map(Step::Barrier),
         1 => guest().prop_map(Step::Announce),
         5 => (guest(), 0..9_u32, prop::option::of(refusal))
@@ -182,6 +184,10 @@ impl World {
                 let epoch = self.epochs.entry(of.0).or_insert(1);
                 *epoch += u64::from(next_epoch);
                 s.set_mode(of.nic(), *epoch, mode);
+            }
+            Step::Watch(of) => {
+                let (epoch, watched) = (Epoch(*self.epochs.get(&of.0).unwrap_or(&0)), Some(s.now));
+                s.command(Command::Watch { nic: of.nic(), epoch, watched });
             }
             Step::Barrier(of) => {
                 let epoch = Epoch(*self.epochs.get(&of.0).unwrap_or(&0));

@@ -97,6 +97,8 @@ pub enum Action {
     /// Set the engine's mode. Done when it is in force; for `Replay { released: false }` when all is
     /// delivered; for `Replay { released: true }` when the engine has settled in `Pass`.
     Mode(Mode),
+    /// Watch the guest until it can be asked about its connections. It may go on for too long.
+    Watch,
     /// Point the forwarding entries at our ports.
     Steer,
     /// Turn flooding to the guest's ports off, take its group entries over.
@@ -132,6 +134,7 @@ impl Action {
         match self {
             Self::Record(_) => "recording the intent",
             Self::Mode(_) => "setting the mode",
+            Self::Watch => "watching its connections",
             Self::Steer => "steering",
             Self::TakeFloods => "turning flooding off",
             Self::Barrier => "draining its port",

@@ -19,6 +19,8 @@ pub struct Facts {
     pub port_disabled: bool,
     /// Which of these three may as well be otherwise.
     pub unsure: Unsure,
+    /// It was watched since it is to sleep.
+    pub watched: bool,
     /// Its port was drained since it was fenced.
     pub barrier_passed: bool,
     /// What is stored for this transition.
@@ -91,6 +93,7 @@ impl Default for Facts {
             floods_taken: false,
             port_disabled: false,
             unsure: Unsure::default(),
+            watched: false,
             barrier_passed: false,
             intent: None,
             doubted: false,
@@ -171,6 +174,7 @@ impl Facts {
                 self.floods_taken = matches!(action, Action::TakeFloods);
                 self.unsure.floods = false;
             }
+            Action::Watch => self.watched = true,
             Action::Barrier => self.barrier_passed = true,
             Action::Sleep(Depth::Pause) => self.power = Power::Paused(PauseReason::User),
             Action::Sleep(Depth::Save) => self.power = Power::Saved,

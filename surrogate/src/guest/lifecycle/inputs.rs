@@ -213,7 +213,7 @@ impl Lifecycle {
     /// modes: stand in anew if we did.
     pub fn handle_port_lost(&mut self, now: Instant, host: &mut HostBudget) {
         // Nobody is left to say that it is done.
-        self.pending.take_if(|p| matches!(p.order.action, Action::Mode(_) | Action::Barrier));
+        self.pending.take_if(|p| matches!(p.order.action, Action::Mode(_) | Action::Watch | Action::Barrier));
         self.try_at_once();
         self.facts.steered = false;
         // A cycle that was on its way may have steered to the new port already.

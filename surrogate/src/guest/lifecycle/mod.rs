@@ -48,8 +48,12 @@ use crate::hypervisor::Depth;
 use crate::policy::budget::Bucket;
 use crate::time::Instant;
 
-/// How long the barrier may take before the guest's port counts as drained.
-pub const BARRIER_TIMEOUT: Duration = Duration::from_millis(200);
+/// How long a guest that is to sleep is watched at most: a handshake that its peer does not go on with takes more than
+/// a minute, and others may begin.
+pub const WATCH_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the barrier may take before the guest's port counts as drained. A guest on a busy host takes some hundred
+/// milliseconds; what it has not said by then of its connections is not known.
+pub const BARRIER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a pause may take.
 pub const PAUSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a save to disk may take.

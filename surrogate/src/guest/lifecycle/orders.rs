@@ -3,7 +3,7 @@
 use super::plan::{self, Direction, Next};
 use super::{
     Action, BACK_OFF, BARRIER_TIMEOUT, Heard, Lifecycle, Order, PAUSE_TIMEOUT, Pending, Report, SAVE_TIMEOUT,
-    State, WakeCause,
+    State, WATCH_TIMEOUT, WakeCause,
 };
 use crate::engine::Mode;
 use crate::hypervisor::Depth;
@@ -13,9 +13,13 @@ use crate::time::{Duration, Instant};
 impl Lifecycle {
     /// Orders the next step, unless one is outstanding.
     pub(super) fn step(&mut self, now: Instant, host: &mut HostBudget) {
+        // Nothing was begun with it, and what is to be done now need not wait for its end.
+        if self.is_pending(Action::Watch) && self.next() != Next::Do(Action::Watch) {
+            self.pending = None;
+        }
         while self.pending.is_none() && self.redo_at.is_none_or(|at| at <= now) {
             self.redo_at = None;
-            match plan::next(self.direction, &self.facts, self.wish(), self.depth, &self.policy) {
+            match self.next() {
                 Next::Do(action) => {
                     if action == Action::Mode(Mode::Replay { released: false }) {
                         self.enter(now, State::Replaying, host);
@@ -32,6 +36,10 @@ impl Lifecycle {
         }
     }
 
+    fn next(&self) -> Next {
+        plan::next(self.direction, &self.facts, self.wish(), self.depth, &self.policy)
+    }
+
     /// What a sleep under way is aborted for. What a sleeper is to be woken for has to wait for its budget.
     fn wish(&self) -> Option<WakeCause> {
         let waits = |cause: &WakeCause| self.put_off && matches!(cause, WakeCause::Frame(_));
@@ -45,6 +53,7 @@ impl Lifecycle {
             self.voice = self.epoch;
         }
         let deadline = match action {
+            Action::Watch => Some(WATCH_TIMEOUT),
             Action::Barrier => Some(BARRIER_TIMEOUT),
             Action::Sleep(Depth::Pause) => Some(PAUSE_TIMEOUT),
             Action::Sleep(Depth::Save) => Some(SAVE_TIMEOUT),
@@ -144,11 +153,11 @@ impl Lifecycle {
         stands_in && self.wish().is_some() && self.stuck.is_none() && self.may_abort(now, host)
     }
 
-    /// An order outlived its deadline. A barrier counts as passed. A hypervisor call may yet return,
+    /// An order outlived its deadline. A watch or barrier counts as done. A hypervisor call may yet return,
     /// and until it does nobody knows what the guest will do: nothing more is asked of it.
     pub(super) fn overdue(&mut self, now: Instant, order: Order, host: &mut HostBudget) {
-        if order.action == Action::Barrier {
-            self.done(Action::Barrier);
+        if matches!(order.action, Action::Watch | Action::Barrier) {
+            self.done(order.action);
             return self.step(now, host);
         }
         // A question that stays open hides no call that does.

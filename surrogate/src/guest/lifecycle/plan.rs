@@ -1,8 +1,9 @@
 //! The next step of a cycle, derived from its direction and the facts. The order of steps is here and
 //! nowhere else.
 //!
-//! Standing in: fence before anything else, so that nothing which arrives from now on is lost; steer;
-//! take the floods over; let the guest's port drain; only then stop it; speak last. Handing back is the
+//! Standing in: watch the guest while it still has all its frames; fence before anything is changed, so that
+//! nothing which arrives from now on is lost; steer; take the floods over; let the guest's port drain; only then
+//! stop it; speak last. Handing back is the
 //! mirror image: be silent first, give the floods back, then let it run, deliver what is held, and only
 //! when nothing is held any more turn the forwarding entry back.
 //!
@@ -82,6 +83,9 @@ fn stand_in(
     }
     if facts.intent.is_none() {
         return Next::Do(Action::Record(intent));
+    }
+    if facts.runs() && !facts.watched {
+        return Next::Do(Action::Watch);
     }
     match facts.mode {
         Mode::Pass => return Next::Do(Action::Mode(Mode::Fence { flooded: false })),

@@ -133,13 +133,14 @@ impl Bench {
 }
 
 #[test]
-fn a_sleep_fences_steers_takes_floods_drains_stops_and_speaks_in_this_order() {
+fn a_sleep_watches_fences_steers_takes_floods_drains_stops_and_speaks_in_this_order() {
     let mut b = Bench::awake();
     b.sleep(Depth::Pause);
     assert_eq!(
         b.done,
         [
             Action::Record(Intent::Sleep),
+            Action::Watch,
             Action::Mode(Mode::Fence { flooded: false }),
             Action::Steer,
             Action::Mode(Mode::Fence { flooded: true }),
@@ -258,14 +259,58 @@ fn a_frame_while_the_stop_is_under_way_wakes_it_without_a_word_of_ours() {
 }
 
 #[test]
-fn a_drain_that_is_never_answered_counts_as_done_after_200_ms() {
+fn a_drain_that_is_never_answered_counts_as_done_after_a_second() {
     let mut b = Bench::awake();
     b.hold_at = Some(Action::Barrier);
     b.sleep(Depth::Pause);
-    b.pass(199 * MS);
+    b.pass(999 * MS);
     assert_eq!(b.cycle.state(), State::Settling);
     b.pass(MS);
     assert_eq!(b.cycle.state(), State::Asleep);
+}
+
+#[test]
+fn a_guest_is_watched_for_three_seconds_at_most_before_it_sleeps() {
+    let mut b = Bench::awake();
+    b.hold_at = Some(Action::Watch);
+    b.sleep(Depth::Pause);
+    b.pass(2_999 * MS);
+    assert_eq!((b.cycle.state(), b.cycle.facts().mode), (State::Settling, Mode::Pass));
+    b.pass(MS);
+    assert_eq!(b.cycle.state(), State::Asleep);
+    // Its end comes late, and is nobody's any more.
+    let order = b.outstanding.take().unwrap();
+    b.cycle.handle_done(b.now, order.ticket, Ok(()), &mut b.host);
+    b.run();
+    assert_eq!(b.cycle.state(), State::Asleep);
+}
+
+#[test]
+fn a_watch_is_given_up_for_a_wake_and_for_a_guest_that_stops() {
+    let watched = || {
+        let mut b = Bench::awake();
+        b.hold_at = Some(Action::Watch);
+        b.sleep(Depth::Pause);
+        b
+    };
+    let mut b = watched();
+    b.cycle.wake(b.now, &mut b.host).unwrap();
+    b.run();
+    assert_eq!(b.cycle.state(), State::Awake);
+    assert!(!b.done.iter().any(|action| matches!(action, Action::Mode(Mode::Fence { .. }) | Action::Steer)));
+    let mut b = watched();
+    b.power = Power::Paused(PauseReason::User);
+    b.event(b.power);
+    assert_eq!(b.cycle.state(), State::Asleep, "there is nothing left to watch");
+    let mut b = watched();
+    b.power = Power::Off;
+    b.event(b.power);
+    assert_eq!((b.cycle.state(), b.cycle.facts().mode), (State::Awake, Mode::Pass));
+    let mut b = watched();
+    b.cycle.handle_port_lost(b.now, &mut b.host);
+    b.hold_at = None;
+    b.run();
+    assert_eq!(b.cycle.state(), State::Asleep, "it is watched again at the next port");
 }
 
 #[test]

@@ -88,6 +88,7 @@ impl Lifecycle {
         self.epoch = self.epoch.next();
         self.direction = Direction::StandIn { intent: self.sleep_intent() };
         self.facts.intent = None;
+        self.facts.watched = false;
         self.facts.barrier_passed = false;
         self.facts.call_failed = false;
         self.failure = None;

@@ -14,7 +14,7 @@ use super::outbox::Outbox;
 use super::worker::Worker;
 use crate::custody::{CustodyCounters, Tuple, Unrepresentable};
 use crate::engine::{Command, Counters, Engine, Knowledge, Limits, Mode, Notice};
-use crate::guest::identity::{Mac, NicId, PortId};
+use crate::guest::identity::{Epoch, Mac, NicId, PortId};
 use crate::io::deliver::Deliveries;
 use crate::io::mailbox;
 use crate::io::netlink::Exchange;
@@ -278,6 +278,13 @@ pub enum DriverCommand {
     },
     /// Tell a NIC's counters as they are between the commands before and after, by [`DriverNotice::Counted`].
     Count(NicId),
+    /// Say when the guest of a NIC was watched for long enough; see [`Command::Watch`].
+    Watch {
+        /// Whose.
+        nic: NicId,
+        /// The guest's epoch.
+        epoch: Epoch,
+    },
     /// Tell the numbers.
     Snapshot(oneshot::Sender<Snapshot>),
 }

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::handle::{DriverCommand, DriverNotice, KeptAwake, NicFigures, Snapshot};
 use super::outbox::Outbox;
 use super::progress::Progress;
-use crate::engine::{Command, Done, Engine, Output};
+use crate::engine::{Command, Done, Engine, Mode, Output};
 use crate::guest::identity::{NicId, PortId};
 use crate::io::deliver::Deliveries;
 use crate::io::observe::{Observer, Observers};
@@ -165,7 +165,8 @@ impl<P: FramePort> Worker<P> {
             DriverCommand::AttachPort { nic, ifindex, untag } => self.deliveries.attach(nic, ifindex, untag),
             DriverCommand::DetachPort { nic } => self.deliveries.detach(nic),
             DriverCommand::KeptAwake(nic, reply) => {
-                let _ = reply.send(self.kept_awake(now, nic).collect());
+                let watched = self.observers.closely_since(now, nic);
+                let _ = reply.send(self.kept_awake(now, nic, watched).collect());
             }
             DriverCommand::Knowledge(nic, reply) => {
                 // That nobody waits for it any more is no matter.
@@ -185,6 +186,10 @@ impl<P: FramePort> Worker<P> {
                     let counters = Box::new(counters.clone());
                     self.notices.post(DriverNotice::Counted { nic, counters });
                 }
+            }
+            DriverCommand::Watch { nic, epoch } => {
+                let watched = self.observers.closely_since(now, nic);
+                self.engine.handle_command(now, &mut self.rng, Command::Watch { nic, epoch, watched });
             }
             DriverCommand::Snapshot(reply) => {
                 self.report_transmitted(now); // or frames queued in this round would be missing
@@ -235,12 +240,26 @@ impl<P: FramePort> Worker<P> {
     }
 
     /// Some of the connections that keep the guest of a NIC awake.
-    fn kept_awake(&self, now: Instant, nic: NicId) -> impl Iterator<Item = KeptAwake> + '_ {
-        let all = self.engine.unrepresentable(now, nic);
+    fn kept_awake(
+        &self,
+        now: Instant,
+        nic: NicId,
+        watched: Option<Instant>,
+    ) -> impl Iterator<Item = KeptAwake> + '_ {
+        let all = self.engine.unrepresentable(now, nic, watched);
         all.take(TOLD_CONNECTIONS).map(move |(connection, why)| KeptAwake { nic, connection, why })
     }
 
     fn snapshot(&mut self, now: Instant) -> Snapshot {
+        let mut kept_awake = Vec::new();
+        for nic in &self.nics {
+            // One that is not watched closely is not idle: that is what keeps it awake.
+            if let Some(watched) = self.observers.closely_since(now, *nic)
+                && self.engine.mode(*nic) == Some(Mode::Pass)
+            {
+                kept_awake.extend(self.kept_awake(now, *nic, Some(watched)));
+            }
+        }
         let engine = &self.engine;
         let of_nic = |&nic: &NicId| {
             let (mode, counters) = (engine.mode(nic)?, engine.counters(nic)?.clone());
@@ -248,13 +267,13 @@ impl<P: FramePort> Worker<P> {
         };
         Snapshot {
             nics: self.nics.iter().filter_map(of_nic).collect(),
-            kept_awake: self.nics.iter().flat_map(|nic| self.kept_awake(now, *nic)).collect(),
+            kept_awake,
             foreign: engine.foreign(),
             received: self.numbers.received,
             transmitted: self.numbers.transmitted,
             transmit_failed: self.numbers.transmit_failed,
             kernel_drops: self.port.dropped(),
-            observed: self.observers.numbers(),
+            observed: self.observers.numbers(now),
         }
     }
 }

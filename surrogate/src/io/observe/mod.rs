@@ -77,7 +77,9 @@ struct Watched {
     observer: Observer,
     /// Until when an answer to the guest is looked for.
     answer_until: Option<Instant>,
-    /// Since when frames are counted while it is closely observed, and how many.
+    /// Since when it is closely observed, without a gap.
+    closely_since: Option<Instant>,
+    /// Since when frames are counted while it is, and how many.
     counted: (Instant, u32),
 }
 
@@ -105,7 +107,8 @@ impl Observers {
         if self.poll.add(observer.as_fd(), nic.0.into()).is_err() {
             return Some(observer);
         }
-        let watched = Watched { nic, observer, answer_until: None, counted: (Instant::ZERO, 0) };
+        let watched =
+            Watched { nic, observer, answer_until: None, closely_since: None, counted: (Instant::ZERO, 0) };
         self.watched.insert(at, watched);
         before
     }
@@ -125,8 +128,15 @@ impl Observers {
     pub fn closely(&mut self, now: Instant, nic: NicId, closely: bool) {
         if let Some(watched) = find(&mut self.watched, nic) {
             watched.counted = (now, 0);
-            watched.set(closely);
+            watched.set(now, closely);
         }
+    }
+
+    /// Since when all TCP of `nic` was taken, both ways and without a gap; `None`: it is not.
+    pub fn closely_since(&mut self, now: Instant, nic: NicId) -> Option<Instant> {
+        let watched = find(&mut self.watched, nic)?;
+        self.numbers.dropped += watched.take_drops(now);
+        watched.closely_since
     }
 
     /// Whether nobody is observed.
@@ -151,7 +161,7 @@ impl Observers {
         let watched = find(&mut self.watched, nic)?;
         if from_guest && !is_cut && asks_for_a_lease(&received) {
             watched.answer_until = Some(now + ANSWER);
-            watched.set(watched.observer.is_closely());
+            watched.set(now, watched.observer.is_closely());
         }
         self.numbers.too_busy += u64::from(watched.is_too_busy(now));
         Some(Observed { nic, from_guest, received })
@@ -168,14 +178,14 @@ impl Observers {
         for watched in &mut self.watched {
             if watched.answer_until.is_some_and(|until| until <= now) {
                 watched.answer_until = None;
-                watched.set(watched.observer.is_closely());
+                watched.set(now, watched.observer.is_closely());
             }
         }
     }
 
     /// What was counted so far.
-    pub fn numbers(&mut self) -> Numbers {
-        self.numbers.dropped += self.watched.iter().map(|watched| watched.observer.dropped()).sum::<u64>();
+    pub fn numbers(&mut self, now: Instant) -> Numbers {
+        self.numbers.dropped += self.watched.iter_mut().map(|watched| watched.take_drops(now)).sum::<u64>();
         self.numbers
     }
 
@@ -212,12 +222,23 @@ impl Observers {
 impl Watched {
     /// Observes as it is wanted now. What the kernel refuses, being out of memory, stays as it was: less is
     /// learned, or more spent, until the next time.
-    fn set(&mut self, closely: bool) {
+    fn set(&mut self, now: Instant, closely: bool) {
         let both_ways = closely || self.answer_until.is_some();
         let (how, ways) = (self.observer.set_closely(closely), self.observer.set_both_ways(both_ways));
         if let Err(error) = how.and(ways) {
             tracing::warn!(nic = self.nic.0, %error, "its port is not observed as it should be");
         }
+        let whole = self.observer.is_closely() && self.observer.is_both_ways();
+        self.closely_since = whole.then(|| self.closely_since.unwrap_or(now));
+    }
+
+    /// Takes how many frames found no room. What they told was missed.
+    fn take_drops(&mut self, now: Instant) -> u64 {
+        let dropped = self.observer.dropped();
+        if dropped > 0 && self.closely_since.is_some() {
+            self.closely_since = Some(now);
+        }
+        dropped
     }
 
     /// Counts a frame. Whether it is too busy to be closely observed; it is not any more then.
@@ -234,7 +255,7 @@ impl Watched {
         if *frames <= CLOSELY_A_SECOND {
             return false;
         }
-        self.set(false);
+        self.set(now, false);
         true
     }
 }

@@ -40,6 +40,11 @@ impl Observer {
         self.closely
     }
 
+    /// Whether what is sent to the guest is looked at.
+    pub(super) const fn is_both_ways(&self) -> bool {
+        self.both_ways
+    }
+
     /// Takes all TCP from now on, or a sample.
     pub(super) fn set_closely(&mut self, closely: bool) -> io::Result<()> {
         if self.closely != closely {
