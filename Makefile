@@ -42,9 +42,10 @@ demo: setup ## watch a guest sleep and wake; VM=1 for a real virtual machine
 	$(if $(VM),@tests/lab/build-guest)
 	@trap 'target/debug/lab clean' EXIT; target/debug/lab demo $(if $(VM),--vm)
 
-soak: setup ## a thousand TCP connections to fifty sleepers for ten minutes; SOAK_SECONDS for another time
+soak: setup guest ## TCP connections to fifty sleepers, then to a saved VM, ten minutes each; SOAK_SECONDS for another time
 	$(CARGO) build --locked --workspace --bins
-	SOAK_SECONDS=$(or $(SOAK_SECONDS),600) $(CARGO) test --locked -p surrogate-house --test netns_soak -- --nocapture
+	SOAK_SECONDS=$(or $(SOAK_SECONDS),600) $(CARGO) test --locked -p surrogate-house \
+		--test netns_soak --test vm_custody outlast_ -- --nocapture --skip pause
 
 bench: setup ## measure path, engine, wake and observed guests with a release daemon; about two minutes once built
 	$(CARGO) build --locked --release -p surrogate

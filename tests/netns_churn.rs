@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use surrogate_house::clients::{Echo, Ssh, curl};
 use surrogate_house::deadline::pause;
-use surrogate_house::lab::Lab;
+use surrogate_house::lab::{LISTEN, Lab};
 use surrogate_house::until;
 
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Of two guests at a time.
 const SLEEPS: u32 = 200;
+const GUESTS: u8 = 2;
 
 /// Pauses of irregular length, the same in every run.
 struct Irregular(u64);
@@ -24,8 +26,8 @@ impl Irregular {
 
 #[test]
 fn no_client_fails_over_two_hundred_sleeps_at_random_moments() {
-    let lab = Lab::one_guest();
-    let (network, guest) = (&lab.network, lab.guest());
+    let lab = Lab::new(GUESTS, "", LISTEN);
+    let network = &lab.network;
     let stop = AtomicBool::new(false);
     let (pages, lines, words) = (AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(0));
     let running = || !stop.load(Ordering::Relaxed);
@@ -39,7 +41,8 @@ fn no_client_fails_over_two_hundred_sleeps_at_random_moments() {
             }
         }
         let stopping = Stop(&stop);
-        for (seed, client) in [(1, &network.c1), (2, &network.c2)] {
+        let pairs = lab.guests.iter().flat_map(|guest| [(guest, &network.c1), (guest, &network.c2)]);
+        for (seed, (guest, client)) in (1..).zip(pairs) {
             let (pages, lines, words) = (&pages, &lines, &words);
             scope.spawn(move || {
                 let mut irregular = Irregular(seed);
@@ -69,21 +72,31 @@ fn no_client_fails_over_two_hundred_sleeps_at_random_moments() {
                 }
             });
         }
-        let mut irregular = Irregular(42);
-        let (mut slept, mut refused) = (0, 0);
-        while slept + refused < SLEEPS {
-            let outcome = lab.daemon.cli(&["sleep", "web1", "--json"]);
-            if outcome.status.success() {
-                slept += 1;
-            } else {
-                // Traffic aborted it, and the command said so in one line.
-                assert_eq!(outcome.errors.trim().lines().count(), 1, "{outcome:?}");
-                refused += 1;
-            }
-            irregular.pause(100);
-        }
+        let sleepers = lab.guests.iter().map(|guest| {
+            scope.spawn(|| {
+                let mut irregular = Irregular(42);
+                let (mut slept, mut refused) = (0, 0);
+                while slept + refused < SLEEPS / u32::from(GUESTS) {
+                    let outcome = lab.daemon.cli(&["sleep", &guest.name, "--json"]);
+                    if outcome.status.success() {
+                        slept += 1;
+                    } else {
+                        // Traffic aborted it, and the command said so in one line.
+                        assert_eq!(outcome.errors.trim().lines().count(), 1, "{outcome:?}");
+                        refused += 1;
+                    }
+                    irregular.pause(100);
+                }
+                (slept, refused)
+            })
+        });
+        let sleepers: Vec<_> = sleepers.collect();
+        let counts: Vec<(u32, u32)> = sleepers.into_iter().map(|sleeper| sleeper.join().unwrap()).collect();
         drop(stopping);
-        (slept, refused)
+        (
+            counts.iter().map(|(slept, _)| slept).sum::<u32>(),
+            counts.iter().map(|(_, refused)| refused).sum::<u32>(),
+        )
     });
     println!(
         "{slept} sleeps reached, {refused} aborted by traffic; {} pages, {} lines, {} words, no failure",
@@ -93,9 +106,11 @@ fn no_client_fails_over_two_hundred_sleeps_at_random_moments() {
     );
     assert!(slept >= SLEEPS / 4, "only {slept} of {SLEEPS} sleeps were reached");
     assert!(pages.load(Ordering::Relaxed) > 20);
-    lab.daemon.wake("web1");
-    until("the guest to be awake", PATIENCE, || lab.daemon.state("web1") == "awake");
-    let counters = &lab.daemon.status("web1")["nics"][0]["counters"];
-    assert_eq!(counters["holding"], 0, "{counters}");
+    for guest in &lab.guests {
+        lab.daemon.wake(&guest.name);
+        until("the guest to be awake", PATIENCE, || lab.daemon.state(&guest.name) == "awake");
+        let counters = &lab.daemon.status(&guest.name)["nics"][0]["counters"];
+        assert_eq!(counters["holding"], 0, "{counters}");
+    }
     lab.daemon.assert_conserved();
 }

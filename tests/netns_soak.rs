@@ -2,6 +2,7 @@
 //! as long as `SOAK_SECONDS` says (90 here, 600 by `make soak`); then data flows both ways on each.
 
 use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use surrogate_house::deadline::pause;
@@ -13,6 +14,8 @@ use surrogate_house::{
 const GUESTS: u8 = 50;
 /// To each guest, from each of two clients.
 const CONNECTIONS: usize = 10;
+/// An operator's script would not begin all of them in one moment.
+const SLEEPS_AT_ONCE: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn soak() -> Duration {
@@ -60,9 +63,17 @@ fn a_thousand_connections_to_fifty_sleepers_outlast_the_sleep() {
     let connections: usize = held.iter().map(Connections::count).sum();
     assert_eq!(connections, 1_000);
     held.iter_mut().for_each(|connections| connections.say("before the sleep"));
-    for guest in &guests {
-        daemon.sleep(&guest.name);
-    }
+    let left = Mutex::new(guests.iter());
+    let next = || left.lock().unwrap().next();
+    std::thread::scope(|scope| {
+        for _ in 0..SLEEPS_AT_ONCE {
+            scope.spawn(|| {
+                while let Some(guest) = next() {
+                    daemon.sleep(&guest.name);
+                }
+            });
+        }
+    });
 
     let end = Deadline::after(soak());
     while !end.passed() {
