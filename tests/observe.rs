@@ -268,6 +268,68 @@ fn an_idle_guests_connections_are_seen_whole_and_a_busy_ones_in_samples() {
     assert_eq!(lab.observers.closely_since(NOW, NIC), None);
 }
 
+#[test]
+fn a_guest_that_is_asked_about_all_its_connections_is_not_busy_for_that() {
+    const AT_ONCE: usize = 128;
+    let mut lab = Lab::new();
+    lab.observers.closely(NOW, NIC, true);
+    let (peers, guests) = (Sender::new(&lab.network.c1, "eth0"), Sender::new(&lab.guest.namespace, "eth0"));
+    for _ in 0..1024 / AT_ONCE {
+        for (sender, from_guest) in [(&peers, false), (&guests, true)] {
+            (0..AT_ONCE).for_each(|_| sender.send(&tcp(ACK, &[])));
+            let passed = AtomicU8::new(0);
+            let seen = lab.seen(|seen| {
+                let counts = seen.from_guest == from_guest && flags(seen) == Some(ACK);
+                counts && usize::from(passed.fetch_add(1, Relaxed)) + 1 == AT_ONCE
+            });
+            assert_eq!(seen.len(), AT_ONCE);
+        }
+    }
+}
+
+#[test]
+fn who_says_much_makes_nobody_else_wait_until_it_is_silent() {
+    const OTHER: NicId = NicId(8);
+    const MANY: usize = 500;
+    let mut lab = Lab::new();
+    let quiet = NetnsGuest::bare(&lab.network, 2);
+    // The kernel gives a frame to the one that was opened last first: what this one has, the other one has.
+    let mut before = Observers::new().unwrap();
+    before.attach(OTHER, observer(&lab.network, &quiet.name));
+    lab.observers.attach(OTHER, observer(&lab.network, &quiet.name));
+    let waits = |observers: &Observers| {
+        let [ready] = sys::wait_readable([observers.as_fd()], Some(PATIENCE)).unwrap();
+        assert!(ready.readable, "nothing comes");
+    };
+    let busy = Sender::new(&lab.guest.namespace, "eth0");
+    (0..MANY).for_each(|_| busy.send(&tcp(SYN, &[])));
+    // It has had its first turn when the other one speaks.
+    let is_theirs = |bytes: &[u8]| bytes.get(6..12) == Some(&STATION[..]);
+    let mut taken = 0;
+    while taken == 0 {
+        waits(&lab.observers);
+        taken += lab.observers.take(NOW).map_or(0, |seen| usize::from(is_theirs(seen.received.bytes)));
+    }
+    Sender::new(&quiet.namespace, "eth0").send(&tcp(SYN, &[]));
+    let mut arrived = false;
+    while !arrived {
+        waits(&before);
+        arrived = before.take(NOW).is_some_and(|seen| is_theirs(seen.received.bytes));
+    }
+    loop {
+        waits(&lab.observers);
+        let Some(seen) = lab.observers.take(NOW) else { continue };
+        if !is_theirs(seen.received.bytes) {
+            continue;
+        }
+        taken += 1;
+        if seen.nic == OTHER {
+            break;
+        }
+        assert!(taken < MANY / 2, "it waits for all of them");
+    }
+}
+
 /// A connection between the first client, which reads all that comes, and the guest's service.
 fn connection(lab: &Lab, port: u16) -> (std::thread::JoinHandle<()>, TcpStream) {
     let address = (lab.guest.v4, port);

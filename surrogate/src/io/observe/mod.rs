@@ -39,8 +39,9 @@ pub struct Observers {
     poll: Poll,
     /// In the order of their numbers.
     watched: Vec<Watched>,
-    /// Whose frames to take next, as far as known.
+    /// Whose frames to take next, as far as known; the first one's turn lasts for so many frames more.
     ready: VecDeque<NicId>,
+    turn: usize,
     /// The frame that was taken last, and zeroes.
     buffer: Box<[u8]>,
     /// What of the buffer is not zero.
@@ -93,6 +94,7 @@ impl Observers {
             poll: Poll::new()?,
             watched: Vec::new(),
             ready: VecDeque::with_capacity(AT_ONCE),
+            turn: TURN,
             buffer: vec![0; LONGEST].into_boxed_slice(),
             filled: 0,
             numbers: Numbers::default(),
@@ -145,7 +147,8 @@ impl Observers {
         self.watched.is_empty()
     }
 
-    /// The next frame, if there is one. Who has many waits for those who have few.
+    /// The next frame, if there is one. Who has many waits for those who have few: [`TURN`] of each are taken, then
+    /// the kernel is asked again who has some.
     pub fn take(&mut self, now: Instant) -> Option<Observed<'_>> {
         let (nic, taken) = self.next_whole()?;
         self.numbers.taken += 1;
@@ -197,25 +200,43 @@ impl Observers {
 
     /// Reads the next frame into the buffer.
     fn next_whole(&mut self) -> Option<(NicId, Taken)> {
-        if self.ready.is_empty() {
-            // An interruption is as good as none ready: we are asked again.
-            let ready = self.poll.ready::<AT_ONCE>().ok()?;
-            self.ready.extend(ready.filter_map(|token| u32::try_from(token).ok()).map(NicId));
-        }
-        while let Some(nic) = self.ready.pop_front() {
-            let Some(watched) = find(&mut self.watched, nic) else { continue };
+        let mut asked = false;
+        loop {
+            let Some(nic) = self.ready.front().copied() else {
+                if core::mem::replace(&mut asked, true) {
+                    return None;
+                }
+                // An interruption is as good as none ready: we are asked again.
+                let ready = self.poll.ready::<AT_ONCE>().ok()?;
+                self.ready.extend(ready.filter_map(|token| u32::try_from(token).ok()).map(NicId));
+                self.turn = TURN;
+                continue;
+            };
+            let left = self.turn.checked_sub(1);
+            let watched = find(&mut self.watched, nic);
+            let (Some(left), Some(watched)) = (left, watched) else {
+                self.end_turn();
+                continue;
+            };
+            self.turn = left;
             // A port that went down says so once, before the frames that it had.
             let received = watched.observer.receive(&mut self.buffer);
             let received = received.or_else(|_| watched.observer.receive(&mut self.buffer));
-            let Ok(Some(taken)) = received else { continue };
-            self.ready.push_back(nic);
+            let Ok(Some(taken)) = received else {
+                self.end_turn();
+                continue;
+            };
             if taken.length <= self.buffer.len() {
                 return Some((nic, taken));
             }
             self.filled = self.filled.max(taken.bytes);
             self.numbers.dropped += 1;
         }
-        None
+    }
+
+    fn end_turn(&mut self) {
+        self.ready.pop_front();
+        self.turn = TURN;
     }
 }
 
@@ -280,5 +301,8 @@ const LONGEST: usize = 14 + 4 + 65_535;
 /// How long after its request a lease is looked for: longer than servers take to see that an address is free.
 const ANSWER: Duration = Duration::from_secs(5);
 const SECOND: Duration = Duration::from_secs(1);
-/// TCP segments a second, both ways, that an idle guest has at most.
-const CLOSELY_A_SECOND: u32 = 1000;
+/// Frames of one guest in a row.
+const TURN: usize = 16;
+/// TCP segments a second, both ways, that an idle guest has at most: also one that is about to sleep, and is asked
+/// about each of its connections (1,024 are remembered by default) and answers.
+const CLOSELY_A_SECOND: u32 = 4096;
