@@ -1,5 +1,7 @@
 //! Keep-alives of our own towards the peer, or the address translators on the way: `SEQ=SN-1 ACK=RN`, no data.
 //!
+//! Each pass goes over all connections, so there are at most [`PASSES`] of them in an interval, however many there are.
+//!
 //! Only if the policy says so: a translator should keep an idle mapping for 124 minutes (RFC 5382 REQ-5), balancers
 //! often do for four to six. The peer answers with a bare acknowledgement, which owes nothing.
 
@@ -39,7 +41,12 @@ impl Custody {
             self.turn.at += 1;
             let Some(at) = connection.speak_at else { continue };
             let is_due = at <= now;
-            let next = if is_due { now + interval } else { at };
+            // From when it was due, so that it is not a little later each time.
+            let next = match at + interval {
+                _ if !is_due => at,
+                next if next > now => next,
+                _ => now + interval,
+            };
             connection.speak_at = Some(next);
             self.turn.later = Some(self.turn.later.map_or(next, |later| later.min(next)));
             if !is_due || !identity.holds(connection.tuple.guest) {
@@ -51,7 +58,8 @@ impl Custody {
                 return Some(Kind::KeepAlive);
             }
         }
-        self.turn = Turn { due: self.turn.later, at: 0, later: None };
+        let due = self.turn.later.map(|later| later.max(now + interval / PASSES));
+        self.turn = Turn { due, at: 0, later: None };
         None
     }
 
@@ -76,8 +84,12 @@ impl Custody {
     }
 }
 
+/// In an interval.
+const PASSES: u32 = 256;
+
 #[cfg(test)]
 mod tests {
+    use super::PASSES;
     use crate::custody::testing::{RN, SN, Said, W, World, said};
     use crate::policy::custody::CustodyPolicy;
     use crate::time::Duration;
@@ -118,6 +130,23 @@ mod tests {
         assert!(times > 100, "spread: {times}");
         let expected = Said { seq: SN.wrapping_sub(1), ack: RN, window: W, timestamps: None, sack: None };
         assert!(frames.iter().all(|frame| said(frame) == expected));
+    }
+
+    #[test]
+    fn many_connections_are_gone_over_no_more_often_than_few() {
+        const CONNECTIONS: u16 = 1_000;
+        let mut world = asleep(Some(INTERVAL), CONNECTIONS);
+        let start = world.now;
+        let (mut said, mut passes) = (0, 0);
+        while let Some(due) = world.custody.due().filter(|due| due.since(start) < 4 * INTERVAL) {
+            world.now = world.now.max(due);
+            said += spoken(&mut world).len();
+            passes += 1;
+        }
+        assert!(passes <= 4 * (PASSES as usize + 1), "{passes}");
+        let all = 4 * usize::from(CONNECTIONS);
+        // Some were due when it began.
+        assert!((all - 10..=all + 60).contains(&said), "{said}: none is left out, nor late for good");
     }
 
     #[test]
