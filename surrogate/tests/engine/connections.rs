@@ -355,6 +355,17 @@ fn an_acknowledgement_goes_first_unless_its_timestamp_would_make_the_held_data_o
     assert_eq!(ordered([100, 101, 99]), 0);
     assert_eq!(ordered([100, 101, 101]), 2, "the guest would drop the first");
     assert_eq!(ordered([u32::MAX, 0, 1]), 2, "timestamps go round");
+    // A stranger's segment without comes before all.
+    let mut s = Scenario::one_asleep();
+    let held = [from_peer(RN ^ 0x5555, SN, ACK, b"forged"), stamped(100, RN, SN, b"data")];
+    for bytes in &held {
+        assert_eq!(s.verdict(bytes), Some(Verdict::HoldAndWake));
+    }
+    s.mode(2, HOLD).outputs();
+    let ack = stamped(200, RN + 4, SN + 9, &[]);
+    s.verdict(&ack);
+    s.mode(2, REPLAY);
+    assert_eq!(s.deliveries(), [&held[..], &[ack]].concat());
 }
 
 #[test]

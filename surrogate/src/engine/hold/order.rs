@@ -72,7 +72,9 @@ impl Hold {
     fn is_newer(&self, a: u32, b: u32, scratch: &mut [u8]) -> bool {
         match (self.timestamp(a, scratch), self.timestamp(b, scratch)) {
             (Some(a), Some(b)) => (b.wrapping_sub(a) as i32) < 0,
-            _ => false,
+            // Those behind it may be older: one without is an end or a stranger's.
+            (Some(_), None) => true,
+            (None, _) => false,
         }
     }
 
