@@ -99,6 +99,24 @@ mod tests {
     }
 
     #[test]
+    fn what_the_peer_has_of_the_guests_clock_counts_if_it_was_missed() {
+        let told = |segment: Seg| {
+            let mut world = World::stamped();
+            world.custody.sleep(world.now, &mut world.rng);
+            let (_, said) = world.answer(&segment).expect("an answer");
+            said.timestamps.expect("every segment carries them").0
+        };
+        let by_peer = |echo: u32| seg(BELOW, SN).stamped(TSRECENT, echo);
+        assert_eq!(told(by_peer(TSVAL + 60_000)), TSVAL + 60_000, "or it would take no answer");
+        for other in [TSVAL, TSVAL - 5, 0, TSVAL.wrapping_add(1 << 31), TSVAL.wrapping_sub(1 << 31) + 1] {
+            assert_eq!(told(by_peer(other)), TSVAL, "{other}");
+        }
+        // By nobody else, whatever he says.
+        let syn = seg(RN ^ 0x7777, SN).flags(TcpFlags::SYN).stamped(TSRECENT, TSVAL + 60_000);
+        assert_eq!(told(syn), TSVAL);
+    }
+
+    #[test]
     fn tsecr_is_the_segments_unless_it_is_older_than_ts_recent() {
         assert_eq!(stamps(BELOW, TSRECENT + 60_000).1, TSRECENT + 60_000);
         assert_eq!(stamps(BELOW, TSRECENT).1, TSRECENT);

@@ -260,6 +260,19 @@ impl Connection {
         }
     }
 
+    /// The peer itself repeats `value` as the last TSval that it took: what the guest said may have been missed. An older
+    /// one than that is an old duplicate's to the peer (RFC 7323 5.3), which would take none of our answers. Zero may be
+    /// none.
+    pub(super) fn has_told(&mut self, value: Seq) {
+        if let Some(clock) = &mut self.clock
+            && value.0 != 0
+            && clock.value.is_before(value)
+            && value.since(clock.value) <= FARTHEST_TOLD
+        {
+            clock.value = value;
+        }
+    }
+
     /// Whether the peer may acknowledge up to `number`: what the guest has sent, and no less than the largest window
     /// allows to be under way (RFC 5961 5.2). In the handshake that is its SYN and the data on it (RFC 7413).
     pub(super) fn may_acknowledge(&self, number: Seq) -> bool {
@@ -290,5 +303,7 @@ impl Connection {
     }
 }
 
+/// So much later a TSval may be than the last one that was seen: twelve days of a clock of milliseconds.
+const FARTHEST_TOLD: u32 = 1 << 30;
 /// A repetition may come so much later than it is due.
 const MARGIN: Duration = Duration::from_secs(1);

@@ -27,6 +27,7 @@ use surrogate_wire::{Frame, Packet, TcpFlags};
 use super::connection::Connection;
 use super::limits::spaced;
 use super::segment::Segment;
+use super::sequence::Seq;
 use super::{Custody, Judgement, Kind};
 use crate::guest::identity::NicIdentity;
 use crate::rng::Rng;
@@ -68,6 +69,9 @@ impl Custody {
                 // Who hits both of its numbers is the peer; an answer to anybody else would tell him what they are.
                 if kind == Kind::KeepAlive && connection.may_acknowledge(segment.ack()) {
                     connection.comes_from(frame.src);
+                    if let Some(theirs) = segment.options.timestamps {
+                        connection.has_told(Seq(theirs.echo));
+                    }
                 }
                 if !self.may_answer(now, rng, position, kind) {
                     match kind {
