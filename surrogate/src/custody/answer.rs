@@ -245,7 +245,13 @@ mod tests {
         let mut bytes = world.frame(false, &seg(RN, SN));
         bytes[6..12].copy_from_slice(&inward.0);
         world.learn(false, &bytes);
-        let mut world = world.settled();
+        // Nor does a question of ours come from the peer, if it is observed.
+        world.after(Duration::from_secs(10));
+        for question in world.solicit() {
+            world.learn(false, &question);
+            world.answer_solicit(&question);
+        }
+        world.custody.sleep(world.now, &mut world.rng);
         assert_eq!(answered_to(&mut world, &seg(BELOW, SN), inward), PEER);
     }
 }

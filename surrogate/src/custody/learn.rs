@@ -173,7 +173,10 @@ impl Connection {
         {
             return;
         }
-        self.from_mac = Some(frame.src);
+        // What lies below may be a question of ours.
+        if !segment.end().is_before(self.rcv_nxt) {
+            self.from_mac = Some(frame.src);
+        }
         self.sack |= segment.options.sack;
         let acknowledged = self.snd_una.map_or(segment.ack(), |una| una.advanced_to(segment.ack()));
         if self.snd_una.replace(acknowledged) != Some(acknowledged)
