@@ -81,6 +81,8 @@ fn same(was: &Message<'_>, is: &Message<'_>) {
         );
         let data = match was.target() {
             Some((before, named)) => [before, whole(&named, &mut memory)].concat(),
+            // No name where there should be one: somewhere else a pointer in it may lead to one. We write none such.
+            None if dns::target_offset(was.kind).is_some() => continue,
             None => was.data.to_vec(),
         };
         assert!(is.has_data(&data), "{was:?} was read back as {is:?}");
