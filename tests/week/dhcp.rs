@@ -1,15 +1,16 @@
 //! DHCP servers of both families with leases of an hour. They keep books as servers do: an address whose lease
-//! ran out is free for others, which here is a failure. Both are off each day for a while: the one for IPv4 a quarter of an
-//! hour, the other one so long that any server is asked (RFC 8415 18.2.5).
+//! ran out is free for others, which here is a failure. Both are off some times a day: the one for IPv4 a quarter of an
+//! hour, the other one so long that it is found by REBIND now and then, and never so long that the guest would be called.
+//! And for an hour a day the one for IPv4 is found at another station, which only a request to all comes to.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use core::ops::{Range, RangeInclusive};
+use core::ops::RangeInclusive;
 
 use surrogate::rng::Rng;
 use surrogate::time::{Duration, Instant};
 use surrogate_wire::dhcpv4::{self, Dhcpv4};
 use surrogate_wire::dhcpv6::{self, Dhcpv6};
-use surrogate_wire::{Frame, Packet, Transport};
+use surrogate_wire::{Frame, Mac, Packet, Transport};
 
 use crate::frames::{self, Station};
 use crate::link::{GUEST, Lives, seconds};
@@ -20,30 +21,39 @@ const SERVER_DUID: [u8; 10] = [0, 3, 0, 1, 0x52, 0x54, 0, 0, 0, 3];
 pub const CLIENT_DUID: [u8; 10] = [0, 3, 0, 1, 0x52, 0x54, 0, 0, 0, 11];
 pub const IAID: u32 = 11;
 
-/// Seconds of each day.
-const OFF4: Range<u64> = 40_000..40_900;
-const OFF6: Range<u64> = 50_000..51_400;
+/// When that is, in seconds of each day; never two of them within one lease.
+const OFF4: Times = Times { from: &[5_000, 18_000, 52_000, 70_000], seconds: 900 };
+const MOVED4: Times = Times { from: &[30_000], seconds: 3_600 };
+const OFF6: Times = Times { from: &[8_000, 19_300, 31_900, 43_100, 57_700, 69_200, 80_900], seconds: 1_140 };
 
-fn is_off(now: Instant, times: &Range<u64>) -> bool {
-    times.contains(&(now.since(Instant::ZERO).as_secs() % 86_400))
+struct Times {
+    from: &'static [u64],
+    seconds: u64,
 }
 
-/// How often a lease must have been renewed until `now`: at half of it or a little before, and more often only when the
-/// server was off.
+impl Times {
+    fn is_now(&self, now: Instant) -> bool {
+        let second = now.since(Instant::ZERO).as_secs() % 86_400;
+        self.from.iter().any(|from| (*from..from + self.seconds).contains(&second))
+    }
+}
+
+/// How often a lease must have been renewed until `now`: at half of it or a little before, later when its server was off.
 fn renewals(now: Instant) -> RangeInclusive<u64> {
     let halves = now.since(Instant::ZERO).as_secs() / (LEASE.as_secs() / 2);
-    halves - halves / 24..=halves + halves / 24
+    halves - halves / 8..=halves + halves / 20
 }
 
 pub struct Server4 {
     leased_until: Instant,
     renewals: u64,
+    rebound: u64,
 }
 
 impl Server4 {
     /// With the lease that the guest got at `now`.
     pub fn new(now: Instant) -> Self {
-        Self { leased_until: now + LEASE, renewals: 0 }
+        Self { leased_until: now + LEASE, renewals: 0, rebound: 0 }
     }
 }
 
@@ -99,19 +109,25 @@ impl Lives for Server4 {
 
     fn see(&mut self, now: Instant, frame: &Frame<'_>, packet: &Packet<'_>, out: &mut Vec<Vec<u8>>) {
         let Some(Transport::Udp(udp)) = packet.transport() else { return };
-        if udp.dst_port != dhcpv4::SERVER_PORT || is_off(now, &OFF4) {
+        if udp.dst_port != dhcpv4::SERVER_PORT || OFF4.is_now(now) {
             return;
         }
-        assert!(frame.dst == SERVER.mac || frame.dst.0[0] & 1 == 1, "{frame:?}");
+        let to_all = frame.dst == Mac::BROADCAST;
+        assert!(frame.dst == SERVER.mac || to_all, "{frame:?}");
+        if MOVED4.is_now(now) && !to_all {
+            return;
+        }
         let asked = Dhcpv4::parse(udp.payload).expect("a sound request");
         assert_eq!((asked.kind, asked.ciaddr), (dhcpv4::kind::REQUEST, GUEST.v4));
         assert_eq!((asked.requested, asked.server), (None, None), "RFC 2131 4.3.2");
         self.leased_until = now + LEASE;
         self.renewals += 1;
+        self.rebound += u64::from(to_all);
         out.push(ack(asked.xid, asked.ciaddr));
     }
 
     fn tally(&self, now: Instant) -> (&'static str, u64, RangeInclusive<u64>) {
+        assert!(self.rebound > 0, "all are asked when its station does not answer");
         ("DHCP renewals", self.renewals, renewals(now))
     }
 }
@@ -170,7 +186,7 @@ impl Lives for Server6 {
 
     fn see(&mut self, now: Instant, _: &Frame<'_>, packet: &Packet<'_>, out: &mut Vec<Vec<u8>>) {
         let Some(Transport::Udp(udp)) = packet.transport() else { return };
-        if udp.dst_port != dhcpv6::SERVER_PORT || is_off(now, &OFF6) {
+        if udp.dst_port != dhcpv6::SERVER_PORT || OFF6.is_now(now) {
             return;
         }
         let asked = Dhcpv6::parse(udp.payload).expect("a sound request");
@@ -189,7 +205,7 @@ impl Lives for Server6 {
     }
 
     fn tally(&self, now: Instant) -> (&'static str, u64, RangeInclusive<u64>) {
-        assert!(self.rebound > 0, "never when its server was off");
+        assert!(self.rebound > 0, "any is asked when its server does not answer");
         ("DHCPv6 renewals", self.renewals, renewals(now))
     }
 }
