@@ -307,6 +307,7 @@ impl Daemon {
             Notice::Conflict { .. }
             | Notice::Spoofed { .. }
             | Notice::LeaseChanged { .. }
+            | Notice::Renewed { .. }
             | Notice::Expired { .. } => {}
             Notice::Watched { .. }
             | Notice::BarrierPassed { .. }
@@ -488,6 +489,7 @@ const fn epoch_of(notice: &Notice) -> Epoch {
         | Notice::Spoofed { epoch, .. }
         | Notice::Conflict { epoch, .. }
         | Notice::LeaseChanged { epoch, .. }
+        | Notice::Renewed { epoch, .. }
         | Notice::Expired { epoch, .. } => *epoch,
     }
 }

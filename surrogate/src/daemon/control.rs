@@ -254,6 +254,7 @@ impl Control {
                     format!("the DHCP server has new options for {address}; the guest asks for them itself");
                 self.events.record(Some(&guest.config.name), "lease-changed", detail);
             }
+            Notice::Renewed { .. } => known::keep(self, at),
             Notice::Expired { address, .. } => {
                 let detail = format!(
                     "the lifetime of {address} is over, as routers told: not answered for until the guest has woken or \

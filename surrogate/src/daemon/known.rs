@@ -1,5 +1,6 @@
 //! What was learned of a guest, kept for a daemon after us and for another port of ours: taken from the engine when
-//! the guest sleeps, given to it before it stands in, forgotten when the guest is awake.
+//! the guest sleeps and when its leases or addresses change, given to it before it stands in, forgotten when the guest
+//! is awake.
 //!
 //! It is a note of the journal's: no sleep waits for it. One that a crash lost is as if never learned.
 
@@ -12,14 +13,17 @@ use super::control::Control;
 use super::guest::{Guest, Nic};
 use crate::engine::{Command, Knowledge};
 use crate::guest::identity::NicId;
+use crate::guest::lifecycle::State;
 use crate::io::clock;
 use crate::io::driver::DriverCommand;
 use crate::io::journal::Known;
 use crate::time::Duration;
 
-/// Takes what is known of a sleeper.
+/// Takes what is known of a sleeper. Of one that is about to wake nothing is worth it.
 pub(super) fn keep(control: &mut Control, at: usize) {
-    let Some(guest) = control.guests.get(at) else { return };
+    let Some(guest) = control.guests.get(at).filter(|guest| guest.cycle.state() == State::Asleep) else {
+        return;
+    };
     let nics: Vec<_> = guest.nics.iter().map(|nic| (nic.bridge, nic.id, name(nic))).collect();
     let guest = guest.config.name.clone();
     for (bridge, id, name) in nics {

@@ -180,7 +180,8 @@ pub enum Output<'e> {
     Notify(Notice),
 }
 
-/// From the engine to the control side. Bounded: at most one of each kind per NIC and epoch, or per command.
+/// From the engine to the control side. Bounded: at most one of each kind per NIC and epoch, per command, or per
+/// request of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// A held frame is worth waking for. Sent once per epoch.
@@ -285,6 +286,13 @@ pub enum Notice {
         /// The address.
         address: core::net::IpAddr,
     },
+    /// A lease of a sleeper got more time: what is known of it is worth keeping anew. Once for each request of ours.
+    Renewed {
+        /// Whose.
+        nic: NicId,
+        /// In which epoch.
+        epoch: Epoch,
+    },
     /// An address of a sleeper ended: its valid lifetime is over, as routers told (RFC 4862 5.5.4). It is no longer
     /// answered for until the guest has woken, or they tell otherwise. Of several in one epoch only the first is told.
     Expired {
@@ -312,6 +320,7 @@ impl Notice {
             | Self::Spoofed { nic, .. }
             | Self::Conflict { nic, .. }
             | Self::LeaseChanged { nic, .. }
+            | Self::Renewed { nic, .. }
             | Self::Expired { nic, .. } => *nic,
         }
     }

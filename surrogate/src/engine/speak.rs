@@ -75,6 +75,10 @@ impl Engine {
                     self.notices.wake(&mut nic.told, &nic.identity, nic.epoch, reason);
                 }
                 Alarm::Withdraw(address) => self.withdraw(place, address, Ended::Lease),
+                Alarm::Renewed => {
+                    let (nic, epoch) = (nic.identity.nic, nic.epoch);
+                    self.notices.push(Notice::Renewed { nic, epoch });
+                }
                 Alarm::Changed(address) => {
                     if nic.told.first(Once::LeaseChanged) {
                         let (nic, epoch) = (nic.identity.nic, nic.epoch);

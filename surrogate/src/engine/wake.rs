@@ -77,8 +77,9 @@ impl Notices {
     }
 }
 
-/// The kinds of [`Once`], and one each of the watch, the barrier, the mode, a lie and the end of a replay.
-const PER_NIC: usize = 12;
+/// The kinds of [`Once`], one each of the watch, the barrier, the mode, a lie and the end of a replay, and a renewal of
+/// each family.
+const PER_NIC: usize = 14;
 
 #[cfg(test)]
 mod tests {

@@ -13,7 +13,7 @@ pub fn now() -> Instant {
     Instant::from_nanos(u64::try_from(now.saturating_duration_since(start).as_nanos()).unwrap_or(u64::MAX))
 }
 
-/// Milliseconds since 1970, UTC, for records that people read; never for decisions.
+/// Milliseconds since 1970, UTC, for records that people read, and for how long ago one was written. It may be set.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub fn unix_ms() -> u64 {

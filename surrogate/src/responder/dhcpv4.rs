@@ -45,6 +45,8 @@ pub struct Dhcpv4 {
     withdrawn: Option<Ipv4Addr>,
     /// The server said something new with its last acknowledgement, not told yet.
     changed: bool,
+    /// It gave more time, not told yet.
+    renewed: bool,
 }
 
 /// What is kept over a restart: how the guest asks, and what it has.
@@ -172,6 +174,7 @@ impl Dhcpv4 {
                 let Some(terms) = terms(sent, &message) else { return Heard::Noted };
                 let options = Some(digest(&message));
                 self.changed = lease.options.is_some() && lease.options != options;
+                self.renewed = true;
                 *lease = Lease { address: lease.address, server: Some(server), terms: Some(terms), options };
                 self.watch = Watch::over(*lease, rng);
                 Heard::Noted
@@ -188,7 +191,7 @@ impl Dhcpv4 {
     /// When the next request, the last call or the end is due.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
-        if self.withdrawn.is_some() || self.changed {
+        if self.withdrawn.is_some() || self.changed || self.renewed {
             return Some(Instant::ZERO);
         }
         let watch = self.watch.as_ref()?;
@@ -206,6 +209,9 @@ impl Dhcpv4 {
             && let Some(lease) = &self.lease
         {
             return Some(Alarm::Changed(lease.address.into()));
+        }
+        if core::mem::take(&mut self.renewed) {
+            return Some(Alarm::Renewed);
         }
         let (watch, lease) = (self.watch.as_mut()?, self.lease.as_ref()?);
         let (times, address) = (watch.times?, IpAddr::V4(lease.address));
@@ -277,7 +283,7 @@ impl Dhcpv4 {
     pub fn wake(&mut self) {
         self.watch = None;
         self.withdrawn = None;
-        self.changed = false;
+        (self.changed, self.renewed) = (false, false);
     }
 
     /// What must survive a restart.

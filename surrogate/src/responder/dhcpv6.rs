@@ -37,6 +37,8 @@ pub struct Dhcpv6 {
     server: Option<Duid>,
     /// While it sleeps and has an address that can be lost.
     watch: Option<Watch>,
+    /// The server gave more time, not told yet.
+    renewed: bool,
 }
 
 /// What is kept over a restart: how the guest asks, and what it has.
@@ -166,6 +168,7 @@ impl Dhcpv6 {
         if self.bindings.iter().all(|binding| binding.renewed) {
             self.server = Some(server);
             self.watch = self.watch(rng);
+            self.renewed = true;
         }
         Heard::Noted
     }
@@ -179,7 +182,7 @@ impl Dhcpv6 {
     /// When the next message, the last call or the end of a lease is due.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
-        if self.bindings.iter().any(|binding| binding.withdrawn) {
+        if self.renewed || self.bindings.iter().any(|binding| binding.withdrawn) {
             return Some(Instant::ZERO);
         }
         let watch = self.watch.as_ref()?;
@@ -192,6 +195,9 @@ impl Dhcpv6 {
     pub fn alarm(&mut self, now: Instant) -> Option<Alarm> {
         if let Some(at) = self.bindings.iter().position(|binding| binding.withdrawn) {
             return Some(self.gone(at));
+        }
+        if core::mem::take(&mut self.renewed) {
+            return Some(Alarm::Renewed);
         }
         let watch = self.watch.as_mut()?;
         let over =
@@ -285,7 +291,7 @@ impl Dhcpv6 {
 
     /// Leaves it to the guest.
     pub fn wake(&mut self) {
-        self.watch = None;
+        (self.watch, self.renewed) = (None, false);
         self.bindings.retain(|binding| !binding.withdrawn);
     }
 

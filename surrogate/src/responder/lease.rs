@@ -17,6 +17,8 @@ pub enum Alarm {
     Withdraw(IpAddr),
     /// With more time for this address came other options than before: the guest does not know them yet.
     Changed(IpAddr),
+    /// There is more time: what is known of the guest is worth keeping anew.
+    Renewed,
 }
 
 /// See the [module](self).

@@ -3,7 +3,8 @@
 use core::net::{IpAddr, Ipv4Addr};
 
 use surrogate::engine::{Answered, Command, Mode, Notice, Verdict, WakeReason};
-use surrogate::guest::identity::{InterfaceAddress, NicIdentity};
+use surrogate::guest::identity::{Epoch, InterfaceAddress, NicIdentity};
+use surrogate::time::Duration;
 use surrogate_wire::dhcpv4::{Renewal, kind};
 use surrogate_wire::emit::Ethernet;
 use surrogate_wire::{Mac, Tags};
@@ -12,6 +13,7 @@ use crate::frames::*;
 use crate::scenario::*;
 
 const HOUR_MS: u64 = 3_600_000;
+const RENEWED: Notice = Notice::Renewed { nic: GUEST.nic(), epoch: Epoch(1) };
 
 fn identity() -> NicIdentity {
     let mut identity = GUEST.identity();
@@ -143,9 +145,9 @@ fn new_options_are_told_once_an_epoch_and_wake_nobody() {
         let answer = dhcp_answer_with(TO_GUEST, kind::ACK, asked[0], &[42, 4, 192, 0, 2, n]);
         assert_eq!(s.verdict(&answer), Some(Verdict::Absorb));
         let address = GUEST.v4().into();
-        let expected =
-            Notice::LeaseChanged { nic: GUEST.nic(), epoch: surrogate::guest::identity::Epoch(1), address };
-        assert_eq!(s.notices(), if n == 1 { vec![expected] } else { vec![] });
+        let expected = Notice::LeaseChanged { nic: GUEST.nic(), epoch: Epoch(1), address };
+        let told: Vec<Notice> = s.notices().into_iter().filter(|notice| *notice != RENEWED).collect();
+        assert_eq!(told, if n == 1 { vec![expected] } else { vec![] });
         if let Some(other) = asked.get(1) {
             s.receive(&dhcp6_answer(*other, 3600));
         }
@@ -198,4 +200,25 @@ fn what_was_held_in_another_vlan_is_no_answer_to_the_guests_request() {
     assert_eq!(s.verdict(&elsewhere), Some(Verdict::HoldAndWake), "only the guest knows");
     s.mode(1, Mode::Answer).outputs();
     assert_eq!(s.verdict(&arp_request(CLIENT, GUEST.v4())), Some(Verdict::Answer(Answered::Arp)));
+}
+
+#[test]
+fn a_renewal_is_told_so_that_a_restart_goes_on_with_what_it_gave() {
+    let mut s = asleep_with_leases();
+    let asked = requests(s.at_ms(HOUR_MS / 2));
+    s.verdict(&dhcp_answer(TO_GUEST, kind::ACK, asked[0]));
+    assert_eq!(s.notices(), [RENEWED]);
+    s.verdict(&dhcp6_answer(asked[1], 3600));
+    assert_eq!(s.notices(), [RENEWED]);
+    s.verdict(&dhcp_answer(TO_GUEST, kind::ACK, asked[0]));
+    assert_eq!(s.notices(), [], "an answer counts once");
+
+    // Another daemon, which a network that comes late keeps from its servers.
+    let knowledge = Box::new(s.engine.knowledge(s.now, GUEST.nic()).expect("it is registered"));
+    let mut after = Scenario::new(&[identity()]);
+    after.command(Command::Know { nic: GUEST.nic(), knowledge, ago: Duration::from_secs(600) });
+    after.mode(1, Mode::Answer).outputs();
+    after.at_ms(HOUR_MS / 2);
+    assert_eq!(wakes(&mut after), [], "twenty minutes are left");
+    assert_eq!(after.verdict(&arp_request(CLIENT, GUEST.v4())), Some(Verdict::Answer(Answered::Arp)));
 }

@@ -117,8 +117,11 @@ impl World {
     fn next(&mut self) -> Option<Result<Said, Alarm>> {
         for _ in 0..100 {
             self.now = self.dhcp.due()?.max(self.now);
-            if let Some(alarm) = self.dhcp.alarm(self.now) {
-                return Some(Err(alarm));
+            match self.dhcp.alarm(self.now) {
+                // Of no consequence here.
+                Some(Alarm::Renewed) => continue,
+                Some(alarm) => return Some(Err(alarm)),
+                None => {}
             }
             let mut memory = [0xee; 1514];
             let mut out = FrameBuf::new(&mut memory);
