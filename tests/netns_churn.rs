@@ -50,7 +50,7 @@ fn no_client_fails_over_two_hundred_sleeps_at_random_moments() {
                     let page = curl(client, guest.v4).unwrap_or_else(|error| panic!("curl: {error}"));
                     assert_eq!(page.body, guest.page());
                     pages.fetch_add(1, Ordering::Relaxed);
-                    irregular.pause(1500);
+                    irregular.pause(3000);
                 }
             });
             scope.spawn(move || {
@@ -59,7 +59,7 @@ fn no_client_fails_over_two_hundred_sleeps_at_random_moments() {
                 while running() {
                     let line = format!("line {}", lines.fetch_add(1, Ordering::Relaxed));
                     echo.say(&line).unwrap_or_else(|error| panic!("echo: {line}: {error}"));
-                    irregular.pause(1500);
+                    irregular.pause(3000);
                 }
             });
             scope.spawn(move || {
@@ -68,7 +68,7 @@ fn no_client_fails_over_two_hundred_sleeps_at_random_moments() {
                 while running() {
                     let word = format!("word {}", words.fetch_add(1, Ordering::Relaxed));
                     ssh.say(&word, PATIENCE).unwrap_or_else(|error| panic!("ssh: {error}"));
-                    irregular.pause(1500);
+                    irregular.pause(3000);
                 }
             });
         }
