@@ -19,7 +19,7 @@ use surrogate_house::clients::ping;
 use surrogate_house::network::{v4, v6};
 use surrogate_house::{Namespace, Network, until};
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(30);
 const MAC: Mac = Mac([0x52, 0x54, 0, 0, 0, 0x11]);
 const NIC: NicId = NicId(7);
 

@@ -8,7 +8,7 @@ use surrogate_house::deadline::pause;
 use surrogate_house::lab::{LISTEN, Lab};
 use surrogate_house::until;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Of two guests at a time.
 const SLEEPS: u32 = 200;
 const GUESTS: u8 = 2;

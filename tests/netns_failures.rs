@@ -11,7 +11,7 @@ use surrogate_house::deadline::{Deadline, pause};
 use surrogate_house::lab::{LISTEN, Lab, bridge_ports, bridge_state};
 use surrogate_house::{Config, Daemon, Namespace, NetnsGuest, Network, until};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs `surrogate run` where it must not come up; what it wrote to standard error.
 #[track_caller]

@@ -10,7 +10,7 @@ use surrogate_house::lab::{LISTEN, bridge_state};
 use surrogate_house::numbered::{Datagrams, Flow, arrived, numbered};
 use surrogate_house::{Cgroup, Config, Daemon, Events, Namespace, NetnsGuest, Network, until};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// The guest's second NIC.
 const SECOND_MAC: &str = "52:54:00:00:00:51";
 const SECOND_V4: &str = "198.51.100.11";

@@ -9,7 +9,7 @@ use surrogate_house::clients::{Echo, Pings, arping, curl, ping};
 use surrogate_house::lab::{Lab, bridge_state};
 use surrogate_house::until;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// What a sleeping guest's first page may take, by the project's own target.
 const WAKE: Duration = Duration::from_millis(900);
 

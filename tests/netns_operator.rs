@@ -12,7 +12,7 @@ use surrogate_house::namespace::must;
 use surrogate_house::prometheus::{Metrics, Sample};
 use surrogate_house::until;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[test]
 fn release_all_wakes_our_sleepers_and_lets_go_of_those_that_others_stopped() {

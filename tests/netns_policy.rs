@@ -11,7 +11,7 @@ use surrogate_house::lab::{LISTEN, Lab, bridge_state};
 use surrogate_house::until;
 use surrogate_wire::Mac;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Nobody listens here, and the configuration says so.
 const CLOSED: u16 = 81;
 

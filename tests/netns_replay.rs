@@ -10,7 +10,7 @@ use surrogate_house::lab::{LISTEN, Lab};
 use surrogate_house::numbered::{Bare, Datagrams, Flow, numbered};
 use surrogate_house::{Namespace, until};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn datagrams(client: &Namespace, address: IpAddr, name: &str) -> Box<dyn Flow> {
     Box::new(Datagrams::new(client, address, name))

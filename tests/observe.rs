@@ -16,7 +16,7 @@ use surrogate_house::network::BRIDGE;
 use surrogate_house::{Deadline, Frame, NetnsGuest, Network, until};
 use surrogate_wire::{Offload, Packet, Transport};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// All happens in one moment.
 const NOW: Instant = Instant::ZERO;
 /// But for what is about time.

@@ -22,7 +22,7 @@ use surrogate_house::network::{v4, v6};
 use surrogate_house::{Capture, Deadline, Namespace, Network, until};
 use surrogate_wire::Offload;
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(30);
 const C2_MAC: &str = "02:00:00:00:01:02";
 
 /// A port of either kind, and what a test needs to know of it.

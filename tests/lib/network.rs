@@ -10,7 +10,9 @@
 //! IPv6: 2001:db8:: with the same last number, in decimal digits. The bridge has no uplink.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
+use crate::deadline::until;
 use crate::namespace::Namespace;
 
 /// See the [module](self). Dropping it removes it all.
@@ -28,6 +30,7 @@ pub struct Network {
 pub const BRIDGE: &str = "br0";
 /// The bridge's own MAC address.
 pub const BRIDGE_MAC: &str = "02:00:00:00:00:01";
+const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Network {
     /// A new network, ready for guests.
@@ -50,7 +53,7 @@ impl Network {
     }
 
     /// Connects `namespace` to the bridge: `eth0` inside with `mac` and the addresses of host `number`,
-    /// `port` on the bridge.
+    /// `port` on the bridge. What is sent after that arrives.
     pub fn attach(&self, namespace: &Namespace, port: &str, mac: &str, number: u8) {
         let inside = namespace.name();
         self.hypervisor.ip(&format!(
@@ -60,6 +63,13 @@ impl Network {
         let (v4, v6) = (v4(number), v6(number));
         namespace
             .ip(&format!("link set eth0 up\naddr add {v4}/24 dev eth0\naddr add {v6}/64 dev eth0 nodad\n"));
+        // The kernel gets round to the port's carrier a moment later, on a busy machine much later. Until
+        // then the bridge takes nothing from it, and what is sent there is dropped.
+        until("the port to forward", PATIENCE, || {
+            let told = self.hypervisor.run("bridge", &["-j", "link", "show", "dev", port]);
+            let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+            told[0]["state"] == "forwarding"
+        });
     }
 }
 
