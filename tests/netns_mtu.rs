@@ -83,9 +83,9 @@ fn on_a_jumbo_bridge_a_sleepers_answers_are_whole_and_what_is_held_arrives() {
     let socket = lab.network.c1.enter(|| UdpSocket::bind("0.0.0.0:0")).unwrap();
     let sniffer = Capture::start(&lab.guest.namespace, "eth0");
     let datagram = [7; 8900];
-    socket.send_to(&datagram, (lab.guest.v4, 9)).unwrap();
+    socket.send_to(&datagram, (lab.guest.v4, 514)).unwrap();
     sniffer.wait("the long datagram", PATIENCE, |frames| {
-        frames.iter().any(|frame| frame.datagram().is_some_and(|(_, to, data)| to == 9 && data == datagram))
+        frames.iter().any(|frame| frame.datagram().is_some_and(|(_, to, data)| to == 514 && data == datagram))
     });
     assert_eq!(curl(&lab.network.c1, lab.guest.v4).unwrap().body, lab.guest.page());
     lab.daemon.assert_conserved();
