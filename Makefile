@@ -26,7 +26,7 @@ test-unit: build ## unit tests, policy, simulation, captures
 	$(STAGE) 'unit, simulation, captures' 8 .ci/tests unit
 
 test-netns: build ## the network lab: real bridge, real clients, guests in namespaces
-	$(STAGE) 'network lab' 8 .ci/tests netns
+	$(STAGE) 'network lab' 12 .ci/tests netns
 
 test-vm: build guest ## the VM lab: real QEMU guests under a libvirt of its own
 	$(STAGE) 'VM lab' 9 .ci/tests vm
