@@ -138,8 +138,8 @@ impl Guest {
         let thresholds = Thresholds {
             idle_after: policy.idle_after,
             min_awake: policy.min_awake,
-            idle_cpu: policy.idle_cpu as u32,
-            idle_packets: policy.idle_packets as u32,
+            idle_cpu: thousandths(policy.idle_cpu),
+            idle_packets: thousandths(policy.idle_packets),
         };
         Self {
             id,
@@ -416,6 +416,11 @@ pub(super) const fn mode_word(mode: Mode) -> &'static str {
         Mode::Hold { .. } => "hold",
         Mode::Replay { .. } => "replay",
     }
+}
+
+/// As idleness is judged: fractions of a percent or of a packet count.
+fn thousandths(value: f64) -> u32 {
+    (value * 1000.0).round() as u32
 }
 
 #[cfg(test)]

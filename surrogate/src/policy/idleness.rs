@@ -22,9 +22,9 @@ pub struct Thresholds {
     pub idle_after: Option<Duration>,
     /// How long it must have been awake.
     pub min_awake: Duration,
-    /// Processor use that still counts as quiet, in percent of one core.
+    /// Processor use that still counts as quiet, in thousandths of a percent of one core.
     pub idle_cpu: u32,
-    /// Packets per second, each way, that still count as quiet.
+    /// Packets in a thousand seconds, each way, that still count as quiet.
     pub idle_packets: u32,
 }
 
@@ -141,13 +141,13 @@ impl Idleness {
         );
         let (Some(cpu), Some(received), Some(sent)) = differences else { return Some(Activity::Unknown) };
 
-        if cpu.as_nanos() * 100 > u128::from(self.thresholds.idle_cpu) * interval {
+        if cpu.as_nanos() * 100 * 1000 > u128::from(self.thresholds.idle_cpu) * interval {
             let percent = (cpu.as_nanos() * 100).div_ceil(interval);
             return Some(Activity::Cpu(u32::try_from(percent).unwrap_or(u32::MAX)));
         }
         let above = |packets: u64| {
             let scaled = u128::from(packets) * SECOND;
-            (scaled > u128::from(self.thresholds.idle_packets) * interval)
+            (scaled * 1000 > u128::from(self.thresholds.idle_packets) * interval)
                 .then(|| u64::try_from(scaled.div_ceil(interval)).unwrap_or(u64::MAX))
         };
         above(received).map(Activity::Received).or_else(|| above(sent).map(Activity::Sent))
@@ -170,8 +170,8 @@ mod tests {
     const THRESHOLDS: Thresholds = Thresholds {
         idle_after: Some(Duration::from_secs(60)),
         min_awake: Duration::from_secs(30),
-        idle_cpu: 2,
-        idle_packets: 5,
+        idle_cpu: 2_000,
+        idle_packets: 5_000,
     };
 
     fn at(seconds: u64) -> Instant {
@@ -226,6 +226,17 @@ mod tests {
             Idle::Since(at(40)),
             "idle from the end of the last busy interval"
         );
+    }
+
+    #[test]
+    fn a_fraction_of_a_percent_or_of_a_packet_a_second_counts() {
+        let thresholds = Thresholds { idle_cpu: 500, idle_packets: 300, ..THRESHOLDS };
+        let mut idleness = Idleness::new(thresholds);
+        idleness.sample(at(0), Instant::ZERO, figures(0, 0, 0));
+        assert_eq!(idleness.sample(at(10), Instant::ZERO, figures(50, 3, 3)), Idle::Since(at(0)));
+        let (cpu, packets) = (Activity::Cpu(1), Activity::Received(1));
+        assert_eq!(idleness.sample(at(20), Instant::ZERO, figures(101, 3, 3)), Idle::Busy { why: cpu });
+        assert_eq!(idleness.sample(at(30), Instant::ZERO, figures(101, 7, 3)), Idle::Busy { why: packets });
     }
 
     #[test]
