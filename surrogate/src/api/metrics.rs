@@ -190,7 +190,7 @@ fn frames(registry: &mut Registry, guests: &[GuestStatus]) {
     registry.register("surrogate_frames_dropped", "Frames dropped on arrival", dropped);
     registry.register("surrogate_frames_held_dropped", "Held frames dropped later", held_dropped);
     registry.register("surrogate_frames_holding", "Frames held now", holding);
-    registry.register_with_unit("surrogate_holding", "Frames held now", Unit::Bytes, bytes);
+    registry.register_with_unit("surrogate_holding", "Size of the frames held now", Unit::Bytes, bytes);
 }
 
 /// What custody of a NIC's connections has done; nothing where there is no custody. None of it is per connection.

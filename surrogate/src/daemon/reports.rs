@@ -55,7 +55,7 @@ pub(super) fn tell(control: &mut Control, at: usize) {
                 ("failed", why)
             }
             Report::WakeForbidden(reason) => {
-                let why = format!("policy `wake` forbids waking it for a {reason}");
+                let why = format!("policy `wake` forbids waking it: {reason}");
                 guest.why = Some(why.clone());
                 ("wake-forbidden", why)
             }
