@@ -6,10 +6,10 @@
 
 use core::time::Duration;
 
-use surrogate_wire::{Frame, FrameBuf, Packet, Transport, emit, protocol};
+use surrogate_wire::{Frame, FrameBuf, Packet, emit, protocol};
 
 use super::envelope::Envelope;
-use super::udp_echo::would_loop;
+use super::udp_echo::question;
 use crate::engine::Answered;
 use crate::guest::identity::NicIdentity;
 
@@ -24,11 +24,7 @@ pub fn reply_for(
     packet: &Packet<'_>,
     out: &mut FrameBuf<'_>,
 ) -> Option<Answered> {
-    let Some(Transport::Udp(udp)) = packet.transport() else { return None };
-    let listens = identity.traffic.listen.as_ref().is_some_and(|l| l.udp.binary_search(&PORT).is_ok());
-    if udp.dst_port != PORT || udp.src_port == 0 || !listens || would_loop(udp.src_port) {
-        return None;
-    }
+    let udp = question(identity, packet, PORT)?;
     let envelope =
         Envelope::back(identity, frame, packet, protocol::UDP)?.dont_fragment().with_class(|_| 0, |_| 0);
     let line = line(unix);
@@ -81,8 +77,8 @@ const MONTHS: [[u8; 3]; 12] = [
 
 #[cfg(test)]
 mod tests {
-    use surrogate_wire::emit::Ethernet;
     use surrogate_wire::{Mac, Received};
+    use surrogate_wire::{Transport, emit::Ethernet};
 
     use super::*;
     use crate::policy::traffic::{Listen, TrafficPolicy};

@@ -3,7 +3,7 @@
 //! Never to a broadcast or multicast, and never to a port whose owner would answer again: two echo
 //! services, once set on each other, do not stop.
 
-use surrogate_wire::{Frame, FrameBuf, Packet, Transport, emit, protocol};
+use surrogate_wire::{Frame, FrameBuf, Packet, Transport, Udp, emit, protocol};
 
 use super::envelope::Envelope;
 use crate::engine::Answered;
@@ -19,17 +19,24 @@ pub fn reply_for(
     packet: &Packet<'_>,
     out: &mut FrameBuf<'_>,
 ) -> Option<Answered> {
-    let Some(Transport::Udp(udp)) = packet.transport() else { return None };
-    let listens = identity.traffic.listen.as_ref().is_some_and(|l| l.udp.binary_search(&PORT).is_ok());
-    // Source port 0 means that the sender wants no answer (RFC 768).
-    if udp.dst_port != PORT || udp.src_port == 0 || !listens || would_loop(udp.src_port) {
-        return None;
-    }
+    let udp = question(identity, packet, PORT)?;
     let envelope =
         Envelope::back(identity, frame, packet, protocol::UDP)?.dont_fragment().with_class(|_| 0, |_| 0);
     let pseudo = envelope.pseudo(udp.datagram.len());
     let header = emit::udp_header(pseudo, PORT, udp.src_port, udp.payload);
     envelope.send(&header, udp.payload, out).map(|()| Answered::UdpEcho)
+}
+
+/// The datagram, if it asks the service at `port`, which the guest is declared to run, and may be answered.
+pub(super) fn question<'p, 'a>(
+    identity: &NicIdentity,
+    packet: &'p Packet<'a>,
+    port: u16,
+) -> Option<&'p Udp<'a>> {
+    let Some(Transport::Udp(udp)) = packet.transport() else { return None };
+    let listens = identity.traffic.listen.as_ref().is_some_and(|l| l.udp.binary_search(&port).is_ok());
+    // Source port 0 means that the sender wants no answer (RFC 768).
+    (udp.dst_port == port && udp.src_port != 0 && listens && !would_loop(udp.src_port)).then_some(udp)
 }
 
 /// Whether the service at `src_port` answers whatever it gets: echo, daytime, quote of the day,
