@@ -5,8 +5,10 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use surrogate_house::capture::{RST, Sender};
 use surrogate_house::clients::curl;
 use surrogate_house::daemon::Config;
+use surrogate_house::deadline::pause;
 use surrogate_house::lab::LISTEN;
 use surrogate_house::{Lab, Namespace, until};
 
@@ -90,6 +92,43 @@ fn with_custody_on_one_socket_is_attached_and_nothing_else_and_it_goes_with_the_
     assert_eq!(metrics.value("surrogate_observed_drops_total", &[("bridge", "br0")]), Some(0.0));
     lab.daemon.kill();
     assert_eq!(sockets_by_number(&lab.network.hypervisor, &number), 0);
+}
+
+/// A reset of a connection between the guest and nobody.
+fn reset() -> Vec<u8> {
+    let ethernet = [2, 0, 0, 0, 9, 8, 2, 0, 0, 0, 9, 9, 8, 0];
+    let ipv4 = [0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 192, 0, 2, 11, 192, 0, 2, 99];
+    let tcp = [0, 80, 0x30, 0x39, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, RST, 0, 0, 0, 0, 0, 0];
+    [&ethernet[..], &ipv4, &tcp].concat()
+}
+
+#[test]
+fn a_guest_that_does_very_much_is_not_observed_for_a_while() {
+    let lab = lab("");
+    let hypervisor = &lab.network.hypervisor;
+    until("the guest to be observed", PATIENCE, || sockets(hypervisor, "web1") == 1);
+    let pauses = || lab.daemon.metrics().value("surrogate_observed_pauses_total", &[("bridge", "br0")]);
+    assert_eq!(pauses(), Some(0.0));
+    let sender = Sender::new(&lab.guest().namespace, "eth0");
+    let segment = reset();
+    // To its observer each is a connection that ends.
+    until("it to be too much", PATIENCE, || {
+        for _ in 0..10 {
+            (0..1000).for_each(|_| sender.send(&segment));
+            pause(Duration::from_millis(20)); // its queue has room for so many, and they are taken in such times
+        }
+        pauses() > Some(0.0)
+    });
+    // What it says now is heard: its own part of a connection.
+    let labels = [("guest", "web1"), ("nic", "0")];
+    let observed = || lab.daemon.metrics().value("surrogate_frames_observed_total", &labels);
+    let before = observed();
+    until("it to be observed again", PATIENCE, || {
+        assert_eq!(curl(&lab.network.c1, lab.guest().v4).unwrap().body, lab.guest().page());
+        observed() > before
+    });
+    assert_eq!(sockets(hypervisor, "web1"), 1);
+    assert_eq!(lab.daemon.status("web1")["state"], "awake");
 }
 
 #[test]

@@ -330,6 +330,76 @@ fn who_says_much_makes_nobody_else_wait_until_it_is_silent() {
     }
 }
 
+#[test]
+fn one_that_does_so_much_that_it_would_pay_for_it_is_not_observed_any_more() {
+    const AT_ONCE: usize = 100;
+    let mut lab = Lab::new();
+    let guest = Sender::new(&lab.guest.namespace, "eth0");
+    let mut taken = 0;
+    let detached = loop {
+        (0..AT_ONCE).for_each(|_| guest.send(&tcp(SYN, &[])));
+        let mut detached = None;
+        lab.observers.gather_no_more();
+        while detached.is_none() && lab.observers.take(NOW).is_some() {
+            taken += 1;
+            detached = lab.observers.detach_too_dear();
+        }
+        match detached {
+            Some((nic, _)) => break nic,
+            None => assert!(taken < 10_000, "all in one second"),
+        }
+    };
+    assert!(detached == NIC && lab.observers.is_empty() && taken > 1000, "{detached:?} after {taken}");
+    assert_eq!(lab.observers.numbers(NOW).paused, 1);
+    assert!(lab.observers.take(NOW).is_none() && lab.observers.detach_too_dear().is_none());
+}
+
+#[test]
+fn after_some_were_taken_those_of_a_guest_that_works_gather_for_a_moment() {
+    let mut lab = Lab::new();
+    // The kernel gives a frame to the one that was opened last first: what the witness has, the other one has.
+    let mut witness = Observers::new().unwrap();
+    witness.attach(NIC, observer(&lab.network, &lab.guest.name));
+    drop(lab.observers.attach(NIC, observer(&lab.network, &lab.guest.name)));
+    let is_readable = |lab: &Lab, patience| {
+        let [ready] = sys::wait_readable([lab.observers.as_fd()], Some(patience)).unwrap();
+        ready.readable
+    };
+    let guest = Sender::new(&lab.guest.namespace, "eth0");
+    let say = || guest.send(&tcp(SYN, &[]));
+    let take = |lab: &mut Lab| {
+        let mut taken = 0;
+        while lab.observers.take(NOW).is_some() {
+            taken += 1;
+        }
+        taken
+    };
+    assert_eq!(lab.observers.poll_timeout(), None);
+    say();
+    assert!(is_readable(&lab, PATIENCE), "the first one");
+    assert!(take(&mut lab) > 0);
+    let until = lab.observers.poll_timeout().expect("a time at which they are taken again");
+    while witness.take(NOW).is_some() {}
+    witness.gather_no_more();
+    say();
+    let [arrived] = sys::wait_readable([witness.as_fd()], Some(PATIENCE)).unwrap();
+    assert!(arrived.readable && !is_readable(&lab, Duration::ZERO));
+    assert_eq!(take(&mut lab), 0);
+
+    lab.observers.handle_timeout(until);
+    assert_eq!(lab.observers.poll_timeout(), None);
+    assert!(is_readable(&lab, PATIENCE) && take(&mut lab) > 0, "it was not lost");
+    say();
+    lab.observers.gather_no_more();
+    assert!(is_readable(&lab, PATIENCE) && take(&mut lab) > 0, "somebody is about to act on it");
+
+    lab.observers.gather_no_more();
+    lab.observers.closely(NOW, NIC, true);
+    say();
+    assert!(is_readable(&lab, PATIENCE) && take(&mut lab) > 0);
+    assert_eq!(lab.observers.poll_timeout(), None, "one that is watched closely is waited for");
+}
+
 /// A connection between the first client, which reads all that comes, and the guest's service.
 fn connection(lab: &Lab, port: u16) -> (std::thread::JoinHandle<()>, TcpStream) {
     let address = (lab.guest.v4, port);

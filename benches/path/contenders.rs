@@ -21,10 +21,10 @@ use surrogate::io::port::{FramePort, VethPort};
 use surrogate::io::sys;
 use surrogate::policy::traffic::TrafficPolicy;
 use surrogate::rng::Rng;
-use surrogate_house::Namespace;
+use surrogate_house::{Namespace, pin_to};
 
 use crate::Lab;
-use crate::flood::{ANSWER_CORE, pin_to};
+use crate::flood::ANSWER_CORE;
 use crate::frames::Between;
 
 /// The MAC the requests come from: not that of `eth0`, so that the client's own stack ignores replies.

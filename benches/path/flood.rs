@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use surrogate::io::netlink::Exchange;
-use surrogate_house::Namespace;
 use surrogate_house::deadline::{pause, timed};
+use surrogate_house::{Namespace, pin_to};
 
 use crate::contenders::Contender;
 
@@ -74,17 +74,6 @@ const FRAMES_PER_CALL: u32 = 20_000;
 pub const SENDER_CORE: usize = 0;
 /// The core that answers.
 pub const ANSWER_CORE: usize = 1;
-
-/// Keeps the calling thread, and those it starts, on one core.
-pub fn pin_to(core: usize) -> io::Result<()> {
-    // SAFETY: all zeroes is an empty set; `core` is far below its size; the kernel reads the set.
-    let rc = unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(core, &mut set);
-        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)
-    };
-    if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
 
 /// `r1 = ifindex; r2 = 0; call bpf_redirect; exit`
 fn redirect_to(ifindex: u32) -> io::Result<OwnedFd> {

@@ -7,10 +7,10 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 use surrogate::io::netlink::Exchange;
 use surrogate::io::{clock, sys};
-use surrogate_house::{Namespace, until};
+use surrogate_house::{Namespace, pin_to, until};
 
 use crate::contenders::Guest;
-use crate::flood::{SENDER_CORE, pin_to};
+use crate::flood::SENDER_CORE;
 
 /// Microseconds.
 pub struct Trips {

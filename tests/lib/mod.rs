@@ -47,3 +47,4 @@ pub use machine::{Machine, VirtualLab};
 pub use namespace::Namespace;
 pub use netns_guest::NetnsGuest;
 pub use network::Network;
+pub use sys::pin_to;

@@ -31,10 +31,18 @@ pub(crate) fn run_inside(command: &mut Command, namespace: File) {
 pub(crate) fn stay_on_this_processor() -> io::Result<()> {
     // SAFETY: no pointers.
     let here = check(unsafe { libc::sched_getcpu() })?;
+    pin_to(usize::try_from(here).unwrap_or_default())
+}
+
+/// Keeps the calling thread, and those that it starts, on one processor.
+///
+/// # Errors
+/// There is no such processor.
+pub fn pin_to(processor: usize) -> io::Result<()> {
     // SAFETY: all zeroes is an empty set; `CPU_SET` writes inside it or not at all.
     let set = unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(usize::try_from(here).unwrap_or_default(), &mut set);
+        libc::CPU_SET(processor, &mut set);
         set
     };
     // SAFETY: the kernel reads `set`, whose size is given; 0 is the calling thread.

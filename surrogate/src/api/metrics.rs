@@ -74,7 +74,7 @@ fn build(registry: &mut Registry) {
 
 fn port_figures(registry: &mut Registry, ports: &[PortFigures]) {
     type Figure = fn(&PortFigures) -> u64;
-    let figures: [(&str, &str, Figure); 7] = [
+    let figures: [(&str, &str, Figure); 8] = [
         ("surrogate_port_received", "Frames read from the surrogate port", |p| p.received),
         ("surrogate_port_foreign", "Frames that concerned no sleeper", |p| p.foreign),
         ("surrogate_port_transmitted", "Frames of ours that the port took", |p| p.transmitted),
@@ -88,6 +88,9 @@ fn port_figures(registry: &mut Registry, ports: &[PortFigures]) {
             "Idle guests that turned out to be too busy to be watched closely",
             |p| p.observed.too_busy,
         ),
+        ("surrogate_observed_pauses", "Times that a guest was too busy to be observed for a while", |p| {
+            p.observed.paused
+        }),
     ];
     for (name, help, figure) in figures {
         let family = Family::<Labels, Counter>::default();

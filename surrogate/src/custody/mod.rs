@@ -151,6 +151,11 @@ impl Custody {
         self.policy = policy;
     }
 
+    /// The guest was not observed until now: connections may have ended in that time.
+    pub(crate) const fn note_gap(&mut self, now: Instant) {
+        self.table.note_gap(now);
+    }
+
     /// Takes note of a frame that the awake guest sent (`from_guest`) or got. May allocate, up to the policy's
     /// limits.
     pub fn learn(

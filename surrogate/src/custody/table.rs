@@ -3,14 +3,14 @@
 //! Memory grows by doubling while the guest is awake and never while it sleeps. At the limit a new connection takes
 //! the place of one that is closed, closing or never came to be: the longest silent of some that are looked at in
 //! turn, so that work stays bounded whoever opens connections. If there is none, one in use takes the place of one
-//! whose guest has not spoken for [`SILENT`]: ends can be missed, and nobody may fill the table for good with
-//! connections that are no more. Else the new one is refused.
+//! whose guest has not spoken for [`SILENT`], or not since it was last unobserved: ends can be missed, and nobody may
+//! fill the table for good with connections that are no more. Else the new one is refused.
 
 use core::hash::BuildHasher;
 
 use super::connection::{Connection, Phase, Tuple};
 use crate::hash::Seeded;
-use crate::time::Duration;
+use crate::time::{Duration, Instant};
 
 /// See the [module](self).
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub(super) struct Table {
     hasher: Seeded,
     /// Where the search for a disposable one goes on.
     hand: usize,
+    /// When the guest was last not observed: an end before that may have been missed.
+    gap: Option<Instant>,
 }
 
 /// No place.
@@ -30,7 +32,7 @@ pub(super) struct Full;
 impl Table {
     /// An empty one; takes no memory.
     pub(super) const fn new(seed: u64) -> Self {
-        Self { connections: Vec::new(), index: Vec::new(), hasher: Seeded::new(seed), hand: 0 }
+        Self { connections: Vec::new(), index: Vec::new(), hasher: Seeded::new(seed), hand: 0, gap: None }
     }
 
     pub(super) const fn len(&self) -> usize {
@@ -64,6 +66,11 @@ impl Table {
 
     pub(super) fn get_mut(&mut self, tuple: &Tuple) -> Option<&mut Connection> {
         self.at_mut(self.find(tuple)?)
+    }
+
+    /// The guest was not observed until now.
+    pub(super) const fn note_gap(&mut self, now: Instant) {
+        self.gap = Some(now);
     }
 
     /// Makes room for `more` connections beyond those there are, within `limit`.
@@ -143,7 +150,11 @@ impl Table {
     fn victim(&mut self, new: &Connection) -> Option<usize> {
         let len = self.connections.len();
         let in_use = new.phase == Phase::Established;
-        let is_over = |there: &Connection| in_use && new.heard_at.since(there.heard_at) >= SILENT;
+        let gap = self.gap;
+        let is_over = |there: &Connection| {
+            let in_doubt = gap.is_some_and(|gap| there.heard_at < gap);
+            in_use && (in_doubt || new.heard_at.since(there.heard_at) >= SILENT)
+        };
         let looked_at = (0..LOOKED_AT.min(len)).map(|step| (self.hand + step) % len);
         let found = looked_at
             .filter_map(|position| Some((position, self.connections.get(position)?)))
@@ -229,7 +240,6 @@ mod tests {
     use crate::custody::connection::Phase;
     use crate::custody::sequence::Seq;
     use crate::rng::Rng;
-    use crate::time::Instant;
     use surrogate_wire::Mac;
 
     fn connection(peer_port: u16, phase: Phase, heard: u64) -> Connection {
@@ -296,6 +306,23 @@ mod tests {
             assert_eq!(found, Some(1));
         }
         assert_eq!(table.insert(connection(700, Phase::Established, hours(5)), 200), Err(Full));
+    }
+
+    #[test]
+    fn at_the_limit_one_not_heard_of_since_its_guest_was_unobserved_goes_before_a_new_one_is_refused() {
+        let mut table = Table::new(1);
+        for port in 0..8 {
+            table.insert(connection(port, Phase::Established, u64::from(port)), 8).unwrap();
+        }
+        assert_eq!(table.insert(connection(8, Phase::Established, 9), 8), Err(Full));
+        table.note_gap(Instant::from_nanos(2));
+        assert_eq!(table.insert(connection(8, Phase::SynReceived, 9), 8), Err(Full), "not for a handshake");
+        assert_eq!(table.insert(connection(8, Phase::Established, 9), 8), Ok(1));
+        assert_eq!(table.insert(connection(9, Phase::Established, 9), 8), Ok(1));
+        assert_eq!(table.insert(connection(10, Phase::Established, 9), 8), Err(Full));
+        let gone: Vec<u16> =
+            (0..10).filter(|n| table.find(&connection(*n, Phase::Established, 0).tuple).is_none()).collect();
+        assert_eq!(gone, [0, 1], "those silent longest");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::bridges::BridgeSide;
 use super::guest::{Guest, Inheritance};
 use super::hypervisors::HypervisorSide;
 use super::messages::{Message, Outcome, Then};
-use super::{commands, idle, known, orders, reports};
+use super::{commands, idle, known, observe, orders, reports};
 use crate::api::EventLog;
 use crate::config::Config;
 use crate::engine::Notice;
@@ -135,6 +135,7 @@ impl Control {
                 self.look_at(at, Then::Refresh);
             }
             Message::Ports { guest, ports } => orders::connect(self, guest, &ports),
+            Message::ObserveAgain { guest } => self.observe_again(guest),
             Message::Reopen { bridge } => self.reopen_due(bridge),
             Message::CutOff { bridge, ifindex, why } => self.port_cut_off(bridge, ifindex, why),
         }
@@ -228,8 +229,10 @@ impl Control {
                 let guest = self.guests.iter_mut().find(|g| g.nics.iter().any(|n| n.id == nic));
                 return guest.into_iter().for_each(|guest| guest.tally.said.take(nic, &counters));
             }
-            DriverNotice::Unobserved(observer) => {
-                return drop(tokio::task::spawn_blocking(|| drop(observer)));
+            DriverNotice::Unobserved(observer) => return observe::close(observer),
+            DriverNotice::TooDear { nic, observer } => {
+                observe::close(observer);
+                return self.pause_observing(nic);
             }
         };
         let now = clock::now();

@@ -76,6 +76,8 @@ pub(super) struct Nic {
     pub joined: Vec<IpAddr>,
     /// The number of the port at which it is observed, if it is.
     pub observed: Option<u32>,
+    /// Until when it is not observed, since its guest is too busy.
+    pub paused_until: Option<Instant>,
 }
 
 /// A mode or barrier that not every NIC has confirmed yet.
@@ -202,6 +204,7 @@ impl Guest {
                         groups: nic.groups,
                         joined: known.map(|n| n.joined.clone()).unwrap_or_default(),
                         observed: known.and_then(|n| n.observed),
+                        paused_until: known.and_then(|n| n.paused_until),
                     });
                 }
                 self.unfit = nics.is_empty().then(|| {

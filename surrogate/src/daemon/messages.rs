@@ -46,6 +46,8 @@ pub(super) enum Message {
     PutBack { guest: usize },
     /// A guest's own ports, found anew for deliveries that wait.
     Ports { guest: usize, ports: Vec<GuestPort> },
+    /// A guest that was too busy to be observed may be again.
+    ObserveAgain { guest: usize },
     /// A bridge whose port was lost or missing may be tried again.
     Reopen { bridge: usize },
     /// Our port with this number is of no use to its bridge any more.

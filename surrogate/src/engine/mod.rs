@@ -204,6 +204,13 @@ impl Engine {
         }
     }
 
+    /// The guest of a NIC is observed from now on, and was not before.
+    pub fn handle_gap(&mut self, now: Instant, id: NicId) {
+        if let Some(custody) = self.by_id_mut(id).and_then(|nic| nic.custody.as_mut()) {
+            custody.note_gap(now);
+        }
+    }
+
     /// What limits kept from being remembered, of its guest's words and of its LAN's routers'.
     pub(super) fn count_unremembered(&mut self, id: NicId) {
         let Some(nic) = self.by_id(id) else { return };

@@ -80,6 +80,12 @@ impl<T> Receiver<T> {
         sys::lower(self.event.as_fd());
     }
 
+    /// Whether there is nothing to take.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
     /// Whether nothing will be posted any more; what was posted can still be taken.
     #[must_use]
     pub fn is_closed(&self) -> bool {

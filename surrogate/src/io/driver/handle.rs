@@ -348,6 +348,14 @@ pub enum DriverNotice {
     },
     /// An observer that is of no use any more, to be closed where that may take its time.
     Unobserved(Observer),
+    /// A NIC is observed no more, since its guest does so much that it would cost it too much: its observer, to be
+    /// closed. It may be observed again in a while.
+    TooDear {
+        /// Whose.
+        nic: NicId,
+        /// The one that it had.
+        observer: Observer,
+    },
     /// The thread has ended: the port vanished or went down. The last notice.
     Failed {
         /// What happened.

@@ -64,14 +64,23 @@ impl<P: FramePort> Worker<P> {
             let now = clock::now();
             self.tell_the_time(now);
             let left = self.take_frames(now)?;
-            // What a guest said before it was stopped is learned before we are told to speak for it.
-            let left = (look && self.take_observed(now)) || left;
+            // What a guest said before it was stopped is learned before we are told to speak for it, or speak.
+            let acts = !self.commands.is_empty() || self.engine.poll_timeout().is_some_and(|due| due <= now);
+            if acts {
+                self.observers.gather_no_more();
+            }
+            let left = ((look || acts) && self.take_observed(now)) || left;
             if !left || self.ahead >= FRAMES_BEFORE_THE_REST {
                 self.ahead = 0;
                 self.engine.handle_timeout(now, &mut self.rng);
                 self.observers.handle_timeout(now);
                 more = self.perform(now);
-                more |= self.take_commands(now);
+                // What was posted since waits for the next round: it is readable until it is taken.
+                if acts {
+                    more |= self.take_commands(now);
+                } else {
+                    self.notices.flush();
+                }
             }
             more |= left;
             self.report_transmitted(now);
@@ -133,6 +142,9 @@ impl<P: FramePort> Worker<P> {
             let Some(observed) = self.observers.take(now) else { return false };
             self.ahead += 1;
             self.engine.handle_observed(now, observed.nic, observed.from_guest, observed.received);
+            if let Some((nic, observer)) = self.observers.detach_too_dear() {
+                self.notices.post(DriverNotice::TooDear { nic, observer });
+            }
         }
         true
     }
@@ -175,6 +187,7 @@ impl<P: FramePort> Worker<P> {
             DriverCommand::Observe { nic, observer } => {
                 let before = self.observers.attach(nic, observer);
                 self.close_elsewhere(before);
+                self.engine.handle_gap(now, nic);
             }
             DriverCommand::Unobserve { nic } => {
                 let before = self.observers.detach(nic);

@@ -1,7 +1,7 @@
 //! Which frames of a guest's port an observer takes, and how much of each.
 //!
 //! *Steady*, while the guest works: what tells of it and is rare, and a random one in [`SAMPLE`] of its other
-//! TCP segments. *Closely*, while it is idle: all of its TCP, both ways, and all of its UDP.
+//! TCP segments and UDP datagrams. *Closely*, while it is idle: all of its TCP, both ways, and all of its UDP.
 //!
 //! | from the guest | taken |
 //! |---|---|
@@ -10,7 +10,7 @@
 //! | IGMP, MLD; router and neighbour advertisements | whole |
 //! | port unreachable, ICMP and `ICMPv6` | whole |
 //! | UDP from or to a port of DHCP, DHCPv6, NetBIOS names, mDNS, LLMNR | whole |
-//! | other UDP | closely: whole |
+//! | other UDP | closely: whole; the headers of some |
 //! | ARP announcements and probes | whole |
 //!
 //! | to the guest, where that is looked at | taken |
@@ -74,13 +74,13 @@ fn from_guest(asm: &mut Assembler, at: u32, closely: bool) {
     ip(asm, at, &protocols, ends.none);
 
     asm.place(tcp);
-    if !closely {
+    if closely {
+        asm.go(ends.headers);
+    } else {
         asm.load_from_x(Size::Byte, at + TCP_FLAGS);
         asm.if_any_bit((TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST).0.into(), ends.headers);
-        asm.load_beside(Beside::Random);
-        asm.if_any_bit(SAMPLE - 1, ends.none);
+        some(asm, ends);
     }
-    asm.go(ends.headers);
 
     asm.place(udp);
     for port_at in [at, at + 2] {
@@ -90,7 +90,11 @@ fn from_guest(asm: &mut Assembler, at: u32, closely: bool) {
         }
     }
     // From which of its ports it answers.
-    asm.go(if closely { ends.whole } else { ends.none });
+    if closely {
+        asm.go(ends.whole);
+    } else {
+        some(asm, ends);
+    }
 
     asm.place(icmp);
     asm.load_from_x(Size::Half, at);
@@ -118,6 +122,13 @@ fn from_guest(asm: &mut Assembler, at: u32, closely: bool) {
     asm.place(igmp);
     asm.go(ends.whole);
     ends.place(asm);
+}
+
+/// The headers of one frame in [`SAMPLE`].
+fn some(asm: &mut Assembler, ends: Ends) {
+    asm.load_beside(Beside::Random);
+    asm.if_any_bit(SAMPLE - 1, ends.none);
+    asm.go(ends.headers);
 }
 
 fn sent_to_guest(asm: &mut Assembler, at: u32, closely: bool) {
@@ -209,7 +220,7 @@ const fn type_and_code(kind: u8, code: u8) -> u32 {
 const DHCP: (u16, u16) = (67, 68);
 const DHCPV6: (u16, u16) = (547, 546);
 /// Of DHCP, DHCPv6, NetBIOS names, mDNS and LLMNR.
-const PORTS: [u16; 7] = [DHCP.0, DHCP.1, DHCPV6.0, DHCPV6.1, 137, 5353, 5355];
+pub(super) const PORTS: [u16; 7] = [DHCP.0, DHCP.1, DHCPV6.0, DHCPV6.1, 137, 5353, 5355];
 /// Query, version 1 report, done, version 2 report (RFC 9777).
 const MLD: [u8; 4] = [130, 131, 132, 143];
 

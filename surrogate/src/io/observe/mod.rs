@@ -12,9 +12,12 @@
 //! What is lost is the peer's side of connections that begin while the guest works: its SYN, or SYN-ACK, with
 //! its window scale and MSS. The guest's own tells what both agreed on.
 //!
+//! A guest that does so much that even this would cost it too much is not observed for a while ([`budget`]).
+//!
 //! [`Observers`] are those of one packet thread, behind one descriptor. Nothing here decides what a frame means.
 
 mod bpf;
+mod budget;
 pub mod filter;
 mod observer;
 #[cfg(test)]
@@ -25,8 +28,9 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::Duration;
 
-use surrogate_wire::{Frame, Offload, Packet, Received};
+use surrogate_wire::{Frame, Offload, Packet, Received, TcpFlags, Transport};
 
+use budget::Budget;
 pub use observer::Observer;
 
 use super::sys::{Poll, Taken};
@@ -46,6 +50,8 @@ pub struct Observers {
     buffer: Box<[u8]>,
     /// What of the buffer is not zero.
     filled: usize,
+    /// For whom it costs too much that it is observed.
+    too_dear: Option<NicId>,
     numbers: Numbers,
 }
 
@@ -58,6 +64,8 @@ pub struct Numbers {
     pub dropped: u64,
     /// Times that close observation ended because the guest was too busy for it.
     pub too_busy: u64,
+    /// Times that a guest was observed no more, for a while, because it would have cost it too much.
+    pub paused: u64,
 }
 
 /// A frame of an awake guest.
@@ -82,6 +90,14 @@ struct Watched {
     closely_since: Option<Instant>,
     /// Since when frames are counted while it is, and how many.
     counted: (Instant, u32),
+    /// What is spent on it while it is not.
+    budget: Budget,
+    /// The queue may have frames in it that were taken closely, though now it is a sample.
+    leftovers: bool,
+    /// Frames were taken since there were none.
+    taken: bool,
+    /// Until when its frames gather: nobody is woken for one.
+    gather_until: Option<Instant>,
 }
 
 impl Observers {
@@ -97,6 +113,7 @@ impl Observers {
             turn: TURN,
             buffer: vec![0; LONGEST].into_boxed_slice(),
             filled: 0,
+            too_dear: None,
             numbers: Numbers::default(),
         })
     }
@@ -109,8 +126,17 @@ impl Observers {
         if self.poll.add(observer.as_fd(), nic.0.into()).is_err() {
             return Some(observer);
         }
-        let watched =
-            Watched { nic, observer, answer_until: None, closely_since: None, counted: (Instant::ZERO, 0) };
+        let watched = Watched {
+            nic,
+            observer,
+            answer_until: None,
+            closely_since: None,
+            counted: (Instant::ZERO, 0),
+            budget: Budget::default(),
+            leftovers: false,
+            taken: false,
+            gather_until: None,
+        };
         self.watched.insert(at, watched);
         before
     }
@@ -147,10 +173,17 @@ impl Observers {
         self.watched.is_empty()
     }
 
-    /// The next frame, if there is one. Who has many waits for those who have few: [`TURN`] of each are taken, then
+    /// Frames that gather can be taken: somebody is about to act on what they tell.
+    pub fn gather_no_more(&mut self) {
+        for watched in &mut self.watched {
+            watched.wait_again(&self.poll);
+        }
+    }
+
+    /// The next frame, if there is one that does not gather. Who has many waits for those who have few: [`TURN`] of each are taken, then
     /// the kernel is asked again who has some.
     pub fn take(&mut self, now: Instant) -> Option<Observed<'_>> {
-        let (nic, taken) = self.next_whole()?;
+        let (nic, taken) = self.next_whole(now)?;
         self.numbers.taken += 1;
         // What the last frame left behind this one is not its own.
         if let Some(rest) = self.buffer.get_mut(taken.bytes..self.filled.max(taken.bytes)) {
@@ -162,23 +195,39 @@ impl Observers {
         let received = Received { bytes: self.buffer.get(..taken.length)?, vlan: taken.vlan, offload };
         let from_guest = !taken.outgoing;
         let watched = find(&mut self.watched, nic)?;
-        if from_guest && !is_cut && asks_for_a_lease(&received) {
+        watched.taken = true;
+        let kind = Kind::of(&received);
+        if from_guest && kind == Kind::AsksForALease {
             watched.answer_until = Some(now + ANSWER);
             watched.set(now, watched.observer.is_closely());
         }
         self.numbers.too_busy += u64::from(watched.is_too_busy(now));
+        if watched.is_too_dear(now, kind) {
+            self.too_dear = Some(nic);
+        }
         Some(Observed { nic, from_guest, received })
+    }
+
+    /// Whose observer was too dear for it when its last frame was taken: it is detached, to be closed elsewhere.
+    pub fn detach_too_dear(&mut self) -> Option<(NicId, Observer)> {
+        let nic = self.too_dear.take()?;
+        let observer = self.detach(nic)?;
+        self.numbers.paused += 1;
+        Some((nic, observer))
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.watched.iter().filter_map(|watched| watched.answer_until).min()
+        self.watched.iter().flat_map(|watched| [watched.answer_until, watched.gather_until]).flatten().min()
     }
 
-    /// Looks no more for answers that did not come.
+    /// Looks no more for answers that did not come, and again for frames that gathered.
     pub fn handle_timeout(&mut self, now: Instant) {
         for watched in &mut self.watched {
+            if watched.gather_until.is_some_and(|until| until <= now) {
+                watched.wait_again(&self.poll);
+            }
             if watched.answer_until.is_some_and(|until| until <= now) {
                 watched.answer_until = None;
                 watched.set(now, watched.observer.is_closely());
@@ -199,7 +248,7 @@ impl Observers {
     }
 
     /// Reads the next frame into the buffer.
-    fn next_whole(&mut self) -> Option<(NicId, Taken)> {
+    fn next_whole(&mut self, now: Instant) -> Option<(NicId, Taken)> {
         let mut asked = false;
         loop {
             let Some(nic) = self.ready.front().copied() else {
@@ -223,6 +272,7 @@ impl Observers {
             let received = watched.observer.receive(&mut self.buffer);
             let received = received.or_else(|_| watched.observer.receive(&mut self.buffer));
             let Ok(Some(taken)) = received else {
+                watched.drained(now, &self.poll);
                 self.end_turn();
                 continue;
             };
@@ -245,6 +295,7 @@ impl Watched {
     /// learned, or more spent, until the next time.
     fn set(&mut self, now: Instant, closely: bool) {
         let both_ways = closely || self.answer_until.is_some();
+        self.leftovers |= self.observer.is_closely() && !closely;
         let (how, ways) = (self.observer.set_closely(closely), self.observer.set_both_ways(both_ways));
         if let Err(error) = how.and(ways) {
             tracing::warn!(nic = self.nic.0, %error, "its port is not observed as it should be");
@@ -279,19 +330,69 @@ impl Watched {
         self.set(now, false);
         true
     }
+
+    /// Counts what a frame cost. Whether the guest is busy, and it costs it too much that it is observed.
+    fn is_too_dear(&mut self, now: Instant, kind: Kind) -> bool {
+        if self.observer.is_closely() {
+            return false; // it is idle, or soon not observed closely any more
+        }
+        let spent = self.budget.spend(now, kind == Kind::Sampled && !self.leftovers);
+        spent > if self.answer_until.is_some() { budget::A_SECOND_FOR_A_LEASE } else { budget::A_SECOND }
+    }
+
+    /// There are no more frames now. Of a guest that works the next ones gather.
+    fn drained(&mut self, now: Instant, poll: &Poll) {
+        self.leftovers = false;
+        if core::mem::take(&mut self.taken) && !self.observer.is_both_ways() {
+            poll.remove(self.observer.as_fd());
+            self.gather_until = Some(now + GATHER);
+        }
+    }
+
+    /// Its frames do not gather any more. If the kernel cannot, they go on, for another while.
+    fn wait_again(&mut self, poll: &Poll) {
+        if let Some(until) = self.gather_until {
+            let waits = poll.add(self.observer.as_fd(), self.nic.0.into());
+            self.gather_until = waits.is_err().then(|| until + GATHER);
+        }
+    }
+}
+
+/// What an observed frame is to an observer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A client of DHCP or DHCPv6 speaks to a server.
+    AsksForALease,
+    /// A TCP segment or UDP datagram that is taken only closely or as one of many.
+    Sampled,
+    Other,
+}
+
+impl Kind {
+    fn of(received: &Received<'_>) -> Self {
+        let Ok(frame) = Frame::parse(received) else { return Self::Other };
+        let packet = Packet::parse(&frame, received.offload).ok();
+        let Some(transport) = packet.as_ref().and_then(Packet::transport) else { return Self::Other };
+        match transport {
+            Transport::Tcp(segment) => {
+                let rare =
+                    [TcpFlags::SYN, TcpFlags::FIN, TcpFlags::RST].map(|flag| segment.flags.contains(flag));
+                if rare.contains(&true) { Self::Other } else { Self::Sampled }
+            }
+            other => match other.ports() {
+                Some((68, 67) | (546, 547)) => Self::AsksForALease,
+                Some((from, to)) if !filter::PORTS.contains(&from) && !filter::PORTS.contains(&to) => {
+                    Self::Sampled
+                }
+                _ => Self::Other,
+            },
+        }
+    }
 }
 
 fn find(watched: &mut [Watched], nic: NicId) -> Option<&mut Watched> {
     let at = watched.binary_search_by_key(&nic, |watched| watched.nic).ok()?;
     watched.get_mut(at)
-}
-
-/// Whether a client of DHCP or DHCPv6 speaks to a server here.
-fn asks_for_a_lease(received: &Received<'_>) -> bool {
-    let Ok(frame) = Frame::parse(received) else { return false };
-    let packet = Packet::parse(&frame, received.offload).ok();
-    let ports = packet.as_ref().and_then(Packet::transport).and_then(|transport| transport.ports());
-    matches!(ports, Some((68, 67) | (546, 547)))
 }
 
 /// Observers with frames that the kernel names at once.
@@ -300,6 +401,9 @@ const AT_ONCE: usize = 16;
 const LONGEST: usize = 14 + 4 + 65_535;
 /// How long after its request a lease is looked for: longer than servers take to see that an address is free.
 const ANSWER: Duration = Duration::from_secs(5);
+/// How long frames of a guest that works gather before they are taken. To be woken for each one costs such a guest far
+/// more than the frame does, since it is its processor that we are woken on (benches/observe).
+const GATHER: Duration = Duration::from_millis(50);
 const SECOND: Duration = Duration::from_secs(1);
 /// Frames of one guest in a row.
 const TURN: usize = 16;

@@ -163,7 +163,12 @@ fn names_and_leases_are_taken_whole_from_the_guest() {
         assert_eq!(taken(&frame, RECEIVED, PASSED_OVER), ALL);
     }
     for frame in [udp(53, 4000), udp(4000, 53), udp(66, 69), udp(5354, 138)].into_iter().flatten() {
-        assert_eq!(taken(&frame, RECEIVED, CHOSEN), (0, usize::MAX));
+        assert_eq!(taken(&frame, RECEIVED, PASSED_OVER), (0, usize::MAX));
+        assert_eq!(
+            taken(&frame, RECEIVED, CHOSEN),
+            (HEAD, usize::MAX),
+            "what its guest sends is estimated by these"
+        );
     }
 }
 

@@ -109,6 +109,9 @@ impl FramePort for VethPort {
         );
         let Some(slept) = slept else { return Ok(None) };
         let [port, one, two] = slept?;
+        if !port.readable {
+            self.watch.disappoint();
+        }
         match port.failed.then(|| self.socket.take_error()) {
             Some(Ok(Some(error)) | Err(error)) => Err(error),
             _ => Ok(Some([one.readable, two.readable])),

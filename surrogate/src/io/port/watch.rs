@@ -32,6 +32,11 @@ impl Watch {
         slept
     }
 
+    /// The last wait ended without a frame: it says nothing of how soon the next one comes.
+    pub(super) fn disappoint(&mut self) {
+        self.last = None;
+    }
+
     fn is_promising(&self) -> bool {
         self.last.is_some_and(|last| last <= PROMISING)
     }
@@ -84,6 +89,15 @@ mod tests {
         let clock = ticking(PROMISING + Duration::from_nanos(1));
         let mut watch = Watch::default();
         assert_eq!(watch.wait(&clock, None, || true, || "slept"), Some("slept"));
+        assert_eq!(watch.wait(&clock, None, || panic!("looked"), || "slept"), Some("slept"));
+    }
+
+    #[test]
+    fn after_a_wait_that_brought_no_frame_nothing_is_spent_on_looking() {
+        let clock = ticking(Duration::from_nanos(1));
+        let mut watch = Watch::default();
+        assert_eq!(watch.wait(&clock, None, || true, || "slept"), Some("slept"));
+        watch.disappoint();
         assert_eq!(watch.wait(&clock, None, || panic!("looked"), || "slept"), Some("slept"));
     }
 
