@@ -47,7 +47,7 @@ soak: setup guest ## TCP connections to fifty sleepers, then to a saved VM, ten 
 	SOAK_SECONDS=$(or $(SOAK_SECONDS),600) $(CARGO) test --locked -p surrogate-house \
 		--test netns_soak --test vm_custody outlast_ -- --nocapture --skip pause
 
-bench: setup ## measure path, engine, wake and observed guests with a release daemon; about two minutes once built
+bench: setup ## measure path, engine, wake and observed guests with a release daemon; about nine minutes once built
 	$(CARGO) build --locked --release -p surrogate
 	$(CARGO) bench --locked -p surrogate-house --bench path --bench engine --bench wake --bench observe
 

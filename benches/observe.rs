@@ -1,63 +1,74 @@
-//! What a guest's throughput costs when its port is observed.
+//! What a guest's throughput costs when its connections may be taken into custody: one packet socket is at its
+//! port then, and the daemon learns from what that takes.
 //!
 //! ```text
-//!   client namespace        hypervisor namespace               guest namespace
-//!   eth0 -------- veth -------- br0 -------- the guest's port -------- eth0
-//!                                |            ^ observed, or not
-//!                                +--- surrogate port, its thread reads the observer
+//!   client namespace        hypervisor namespace               guest namespaces
+//!   eth0 -------- veth -------- br0 ----+--- port -------- web1, custody: its port is observed
+//!                                |      +--- port -------- web2, no custody: nothing is at its port
+//!                                |      +--- port -------- web3, the same
+//!                                +--- surrogate port of the real daemon
 //! ```
 //!
-//! The same connection goes on while the port is observed or not, in turns, and what is printed is the ratio of
-//! neighbouring turns: of the throughput, and of what was moved in a second of processor time (of client, guest,
-//! packet thread and the kernel's `ksoftirqd`). The second is the first on a machine that has nothing else to do,
-//! and can be measured on any. *Observed* is what the daemon does with a guest that works, thread and engine
-//! included. *Both ways* is what it does not do: a filter that takes nothing, but is shown what is sent to the
-//! guest as well. `cargo bench --bench observe`.
+//! The same load goes between the client and each guest, one after the other in turns, and what is printed is the
+//! ratio of neighbouring turns to those of web2: of the throughput, and of what was moved in a second of processor
+//! time (of both ends, the daemon and the kernel's `ksoftirqd`). That of web3 measures the measurement: it would be
+//! 1.000 if the machine were nobody else's.
+//!
+//! Each end has a processor of its own: left to the scheduler, two threads that feed one another are on one
+//! processor in one turn and on two in the next, which is a factor of two. And their buffers are small enough for the
+//! processors' caches: else it is the memory that is measured, which others on the machine use as well.
+//! `cargo bench --bench observe`.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark without its lab has failed")]
 
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::thread::JoinHandle;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use socket2::{Domain, SockFilter, Socket, Type};
-use surrogate::engine::{Command, Limits};
-use surrogate::guest::identity::{GuestId, InterfaceAddress, Mac, NicId, NicIdentity, PortId};
-use surrogate::io::driver::{self, DriverCommand, Notices, PortConfig, PortHandle, PortKind};
-use surrogate::io::netlink::Exchange;
-use surrogate::io::observe::Observer;
+use socket2::{Domain, SockRef, Socket, Type};
 use surrogate::io::sys;
-use surrogate::policy::traffic::TrafficPolicy;
+use surrogate_house::daemon::Config;
 use surrogate_house::deadline::{pause, timed};
-use surrogate_house::{NetnsGuest, Network};
+use surrogate_house::{Daemon, NetnsGuest, Network, pin_to, until};
 
 /// Rounds of every load; odd, so that the median is one of them.
-const ROUNDS: usize = 11;
-/// How long each way of observation lasts in a round, and how long before it counts.
-const TURN: Duration = Duration::from_millis(400);
-const SETTLE: Duration = Duration::from_millis(100);
+const ROUNDS: usize = 31;
+/// How long each load is measured in a round, for each guest.
+const TURN: Duration = Duration::from_millis(500);
+/// How long a load runs before its turn counts.
+const SETTLE: Duration = Duration::from_millis(150);
 /// What must be left of the throughput.
 const WANTED: f64 = 0.97;
-const NIC: NicId = NicId(1);
+const GUESTS: [&str; 3] = ["custody = true", "custody = false", "custody = false"];
+const OBSERVED: usize = 0;
+const NOT: usize = 1;
+const AGAIN: usize = 2;
+/// The processor that sends, and does the bridge's work and the filter's, and the one that receives.
+const SENDER: usize = 0;
+const RECEIVER: usize = 1;
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What is written and read at once,
+const CHUNK: usize = 64 << 10;
+/// and what a socket keeps at most; the kernel doubles it.
+const BUFFER: usize = 256 << 10;
 
 fn main() {
     if std::env::args().any(|argument| argument == "--list") {
         return; // asked by a test runner
     }
-    let mut lab = Lab::new();
+    let lab = Lab::new();
     println!(
-        "throughput of an observed guest; medians of {ROUNDS} rounds, quartiles in brackets, wanted >= {WANTED}\n"
+        "what is left of an observed guest's throughput; medians of {ROUNDS} rounds, quartiles in brackets, \
+         wanted >= {WANTED}\n"
     );
-    let [observed, both] = ["observed", "both ways (not done)"];
-    println!("{:<37} {:>13}   {observed:<47} {both:<47}", "", "unobserved");
+    println!("{:<37} {:>14}   {:<47} not observed, again", "", "not observed", "observed");
     let head = format!("{:<22} {:<24}", "throughput", "per processor time");
-    println!("{:<37} {:>13}   {head} {head}", "", "");
-    for load in [Load::BulkToGuest, Load::BulkFromGuest, Load::Requests] {
+    println!("{:<37} {:>14}   {head} {head}", "", "");
+    for load in [Load::BulkToGuest, Load::BulkFromGuest, Load::Requests, Load::Connections] {
         lab.measure(load, "");
     }
     // As of a guest without offloads: every segment is a frame.
@@ -65,141 +76,84 @@ fn main() {
     for load in [Load::BulkToGuest, Load::BulkFromGuest] {
         lab.measure(load, ", 1514-byte frames");
     }
-    println!("\nframes observed: {}", lab.observed());
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Load {
     BulkToGuest,
     BulkFromGuest,
     Requests,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Watch {
-    Not,
-    Observed,
-    BothWays,
+    Connections,
 }
 
 struct Lab {
-    runtime: tokio::runtime::Runtime,
-    port: PortHandle,
-    notices: Notices,
-    /// Of the guest's port.
-    ifindex: u32,
-    guest: NetnsGuest,
+    daemon: Daemon,
+    guests: Vec<NetnsGuest>,
     network: Network,
 }
 
 impl Lab {
     fn new() -> Self {
         let network = Network::new();
-        let guest = NetnsGuest::bare(&network, 1);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
-        let (mut port, notices, ifindex) = network.hypervisor.enter(|| {
-            let _context = runtime.enter();
-            let limits = Limits {
-                held_bytes: 1 << 20,
-                flooded_ring: 16,
-                outbox_bytes: 1 << 20,
-                errors_per_second: 1,
-                echoes_per_second: 1,
-                mtu: 1500,
-            };
-            let (bridge, kind) = ("br0".to_owned(), PortKind::Veth);
-            let config = PortConfig { port: PortId(0), bridge, kind, limits, seed: 1 };
-            let (port, notices) = driver::open(config).unwrap();
-            (port, notices, Exchange::open().unwrap().link(&guest.name).unwrap().unwrap().ifindex)
-        });
-        let address = |address: IpAddr, prefix_len| InterfaceAddress { address, prefix_len };
-        let identity = NicIdentity {
-            guest: GuestId(1),
-            nic: NIC,
-            port: PortId(0),
-            mac: guest.mac.parse::<Mac>().unwrap(),
-            vlan: None,
-            addresses: vec![address(guest.v4, 24), address(guest.v6, 64)],
-            groups: Vec::new(),
-            router: false,
-            traffic: TrafficPolicy::default(),
-        };
-        port.send(DriverCommand::Engine(Command::Register(Box::new(identity)))).unwrap();
-        Self { runtime, port, notices, ifindex, guest, network }
+        let guests: Vec<_> = (1..).zip(GUESTS).map(|(n, _)| NetnsGuest::with_page(&network, n)).collect();
+        let sections = guests.iter().zip(GUESTS).map(|(guest, own)| guest.section(own));
+        let config = sections.fold(Config::netns("", ""), |config, section| config.with(&section));
+        let daemon = Daemon::start(&network.hypervisor, &config);
+        for guest in &guests {
+            until("a guest to be awake", PATIENCE, || daemon.state(&guest.name) == "awake");
+        }
+        Self { daemon, guests, network }
     }
 
-    fn measure(&mut self, load: Load, how: &str) {
-        let running = Running::start(self, load);
-        let ways = [Watch::Not, Watch::Observed, Watch::BothWays];
-        let mut rates = ways.map(|_| (Vec::new(), Vec::new()));
+    fn measure(&self, load: Load, how: &str) {
+        let mut rates = [NOT, OBSERVED, AGAIN].map(|_| (Vec::new(), Vec::new()));
         for round in 0..=ROUNDS {
-            for turn in 0..ways.len() {
-                let way = (turn + round) % ways.len(); // nobody is always the first
-                let rate = self.watched(ways[way], || running.rate());
+            for turn in 0..rates.len() {
+                let guest = (turn + round) % rates.len(); // nobody is always the first
+                let rate = self.turn(&self.guests[guest], load);
                 if round > 0 {
-                    rates[way].0.push(rate.a_second); // the first only warms up
-                    rates[way].1.push(rate.a_busy_second);
+                    rates[guest].0.push(rate.a_second); // the first only warms up
+                    rates[guest].1.push(rate.a_busy_second);
                 }
             }
         }
-        let [not, observed, both] = &mut rates;
         let ratio = |with: &[f64], without: &[f64]| {
             let mut ratios: Vec<_> = with.iter().zip(without).map(|(with, without)| with / without).collect();
             let [low, median, high] = quartiles(&mut ratios);
             format!("{median:.3} [{low:.3}..{high:.3}]")
         };
-        let [observed, both] = [observed, both]
-            .map(|with| format!("{:<22} {:<24}", ratio(&with.0, &not.0), ratio(&with.1, &not.1)));
-        let (name, unit) = match load {
-            Load::BulkToGuest => ("TCP to the guest", "MB/s"),
-            Load::BulkFromGuest => ("TCP from the guest", "MB/s"),
-            Load::Requests => ("TCP request and response, 1 byte", "/s"),
+        let [observed, again] = [OBSERVED, AGAIN].map(|guest| {
+            let (throughput, of_processors) =
+                (ratio(&rates[guest].0, &rates[NOT].0), ratio(&rates[guest].1, &rates[NOT].1));
+            format!("{throughput:<22} {of_processors:<24}")
+        });
+        let (name, unit, scale) = match load {
+            Load::BulkToGuest => ("TCP to the guest", "MB/s", 1e6),
+            Load::BulkFromGuest => ("TCP from the guest", "MB/s", 1e6),
+            Load::Requests => ("TCP request and response, 1 byte", "/s", 1.0),
+            Load::Connections => ("TCP connections, begun and ended", "/s", 1.0),
         };
-        let scale = if unit == "MB/s" { 1e6 } else { 1.0 };
-        let [_, rate, _] = quartiles(&mut not.0);
-        println!("{:<37} {:>8.0} {unit:<4}   {observed} {both}", format!("{name}{how}"), rate / scale);
+        let [_, rate, _] = quartiles(&mut rates[NOT].0);
+        println!("{:<37} {:>9.0} {unit:<4}   {observed} {again}", format!("{name}{how}"), rate / scale);
     }
 
-    /// What `rate` says while the port is watched like this.
-    /// Every way begins alike: a socket is opened and one is closed, which disturbs both ends for a moment, wherever
-    /// their processors were.
-    fn watched(&mut self, watch: Watch, rate: impl FnOnce() -> Rate) -> Rate {
-        let ifindex = self.ifindex;
-        let [observer, closed] =
-            self.network.hypervisor.enter(|| [(); 2].map(|()| Observer::open(ifindex).unwrap()));
-        drop(closed);
-        match watch {
-            Watch::Not => {
-                drop(observer);
-                rate()
-            }
-            Watch::Observed => {
-                self.port.send(DriverCommand::Observe { nic: NIC, observer }).unwrap();
-                let rate = rate();
-                self.port.send(DriverCommand::Unobserve { nic: NIC }).unwrap();
-                // The only notice that comes: the socket, which is closed here.
-                drop(self.runtime.block_on(self.notices.recv()));
-                rate
-            }
-            Watch::BothWays => {
-                drop(observer);
-                let _socket = self.network.hypervisor.enter(|| {
-                    let socket = Socket::new(Domain::PACKET, Type::RAW, None).unwrap();
-                    const TAKE_NOTHING: SockFilter = SockFilter::new(0x06, 0, 0, 0);
-                    socket.attach_filter(&[TAKE_NOTHING]).unwrap();
-                    sys::bind_packet(socket.as_fd(), ifindex).unwrap();
-                    socket
-                });
-                rate()
-            }
-        }
+    /// The load for one turn, on a connection of its own.
+    fn turn(&self, guest: &NetnsGuest, load: Load) -> Rate {
+        let running = Running::new(self, guest, load);
+        std::thread::scope(|scope| {
+            scope.spawn(|| running.begin(&self.network));
+            scope.spawn(|| running.answer());
+            let rate = running.rate(self.daemon.pid().unwrap());
+            running.end();
+            rate
+        })
     }
 
-    /// From now on both ends send frames of at most 1,514 bytes.
+    /// From now on all ends send frames of at most 1,514 bytes.
     fn segment_by_hand(&self) {
         const ETHTOOL_STSO: u32 = 0x1f;
         const ETHTOOL_SGSO: u32 = 0x24;
-        for namespace in [&self.network.c1, &self.guest.namespace] {
+        for namespace in self.guests.iter().map(|guest| &guest.namespace).chain([&self.network.c1]) {
             namespace.enter(|| {
                 let any = Socket::new(Domain::UNIX, Type::DGRAM, None).unwrap();
                 for offload in [ETHTOOL_STSO, ETHTOOL_SGSO] {
@@ -208,23 +162,18 @@ impl Lab {
             });
         }
     }
-
-    fn observed(&mut self) -> u64 {
-        let (sender, receiver) = tokio::sync::oneshot::channel();
-        self.port.send(DriverCommand::Snapshot(sender)).unwrap();
-        self.runtime.block_on(receiver).unwrap().observed.taken
-    }
 }
 
-/// Bytes, or requests, that were moved.
+/// Bytes, requests or connections.
 #[derive(Clone, Copy, Debug)]
 struct Rate {
     a_second: f64,
     a_busy_second: f64,
 }
 
-/// How long the threads of this process, and the kernel's that go on with what they sent, were on a processor.
-fn busy_nanoseconds() -> u64 {
+/// How long the threads of this process and of the daemon, and the kernel's that go on with what they sent, were on
+/// a processor.
+fn busy_nanoseconds(daemon: u32) -> u64 {
     static KERNELS: OnceLock<Vec<PathBuf>> = OnceLock::new();
     let read = |path: PathBuf| std::fs::read_to_string(path).unwrap_or_default();
     let folders = |of: &str| std::fs::read_dir(of).unwrap().flatten().map(|entry| entry.path());
@@ -234,64 +183,90 @@ fn busy_nanoseconds() -> u64 {
         let figures = read(folder.join("schedstat"));
         figures.split_whitespace().next().and_then(|first| first.parse::<u64>().ok()).unwrap_or(0)
     };
-    folders("/proc/self/task").chain(kernels.iter().cloned()).map(on_processor).sum()
+    let threads = folders("/proc/self/task").chain(folders(&format!("/proc/{daemon}/task")));
+    threads.chain(kernels.iter().cloned()).map(on_processor).sum()
 }
 
-/// A load, until it is dropped.
+/// A load between the first client and one guest, until it is told to end.
 struct Running {
-    moved: Arc<AtomicU64>,
+    load: Load,
+    listener: TcpListener,
+    /// The client's end and the guest's, of loads that have one connection.
     streams: [TcpStream; 2],
-    threads: Vec<JoinHandle<()>>,
+    moved: AtomicU64,
+    ends: AtomicBool,
 }
 
 impl Running {
-    /// Between the first client and the guest.
-    fn start(lab: &Lab, load: Load) -> Self {
-        let address = (lab.guest.v4, 80);
-        let listener = lab.guest.namespace.enter(|| TcpListener::bind(address).unwrap());
+    fn new(lab: &Lab, guest: &NetnsGuest, load: Load) -> Self {
+        let listener = guest.namespace.enter(|| TcpListener::bind((guest.v4, 0)).unwrap());
+        let address = listener.local_addr().unwrap();
         let client = lab.network.c1.enter(|| TcpStream::connect(address).unwrap());
         let served = listener.accept().unwrap().0;
         let streams = [client, served];
-        streams.iter().for_each(|stream| stream.set_nodelay(true).unwrap());
-        let [mut one, mut two] = streams.each_ref().map(|stream| stream.try_clone().unwrap());
-        if let Load::BulkFromGuest = load {
-            std::mem::swap(&mut one, &mut two);
+        for stream in &streams {
+            let stream = SockRef::from(stream);
+            stream.set_tcp_nodelay(true).unwrap();
+            stream.set_send_buffer_size(BUFFER).unwrap();
+            stream.set_recv_buffer_size(BUFFER).unwrap();
         }
-        let moved = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&moved);
-        // Each ends with an error when the connection is shut down.
-        let threads = if let Load::Requests = load {
-            vec![
-                std::thread::spawn(move || {
-                    while one.write_all(&[1]).and_then(|()| one.read_exact(&mut [0])).is_ok() {
-                        counted.fetch_add(1, Ordering::Relaxed);
-                    }
-                }),
-                std::thread::spawn(move || {
-                    while two.read_exact(&mut [0]).and_then(|()| two.write_all(&[1])).is_ok() {}
-                }),
-            ]
-        } else {
-            vec![
-                std::thread::spawn(move || {
-                    let data = vec![0x5a; 256 << 10];
-                    while one.write_all(&data).is_ok() {}
-                }),
-                std::thread::spawn(move || {
-                    let mut buffer = vec![0; 256 << 10];
-                    while let Ok(bytes @ 1..) = two.read(&mut buffer) {
-                        counted.fetch_add(bytes as u64, Ordering::Relaxed);
-                    }
-                }),
-            ]
+        Self { load, listener, streams, moved: AtomicU64::new(0), ends: AtomicBool::new(false) }
+    }
+
+    /// The end that the other one waits for, until this ends.
+    fn begin(&self, network: &Network) {
+        pin_to(SENDER).unwrap();
+        let [client, guest] = &self.streams;
+        let data = vec![0x5a; CHUNK];
+        let write = |mut to: &TcpStream| while to.write_all(&data).is_ok() {};
+        match self.load {
+            Load::BulkToGuest => write(client),
+            Load::BulkFromGuest => write(guest),
+            Load::Requests => {
+                let mut stream = client;
+                while stream.write_all(&[1]).and_then(|()| stream.read_exact(&mut [0])).is_ok() {
+                    self.moved.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            Load::Connections => network.c1.enter(|| {
+                let address = self.listener.local_addr().unwrap();
+                while !self.ends.load(Ordering::Relaxed) {
+                    // It is over when the guest has ended its half.
+                    TcpStream::connect(address).unwrap().read_to_end(&mut Vec::new()).unwrap();
+                    self.moved.fetch_add(1, Ordering::Relaxed);
+                }
+                drop(TcpStream::connect(address)); // accepted last
+            }),
+        }
+    }
+
+    /// The other end.
+    fn answer(&self) {
+        pin_to(RECEIVER).unwrap();
+        let [client, guest] = &self.streams;
+        let read = |mut from: &TcpStream| {
+            let mut buffer = vec![0; CHUNK];
+            while let Ok(bytes @ 1..) = from.read(&mut buffer) {
+                self.moved.fetch_add(bytes as u64, Ordering::Relaxed);
+            }
         };
-        Self { moved, streams, threads }
+        match self.load {
+            Load::BulkToGuest => read(guest),
+            Load::BulkFromGuest => read(client),
+            Load::Requests => {
+                let mut stream = guest;
+                while stream.read_exact(&mut [0]).and_then(|()| stream.write_all(&[1])).is_ok() {}
+            }
+            Load::Connections => {
+                while self.listener.accept().is_ok() && !self.ends.load(Ordering::Relaxed) {}
+            }
+        }
     }
 
     /// Over one turn.
-    fn rate(&self) -> Rate {
+    fn rate(&self, daemon: u32) -> Rate {
         pause(SETTLE);
-        let figures = || (self.moved.load(Ordering::Relaxed), busy_nanoseconds());
+        let figures = || (self.moved.load(Ordering::Relaxed), busy_nanoseconds(daemon));
         let before = figures();
         let (after, took) = timed(|| {
             pause(TURN);
@@ -301,15 +276,11 @@ impl Running {
         let busy = (after.1 - before.1) as f64 / 1e9;
         Rate { a_second: moved / took.as_secs_f64(), a_busy_second: moved / busy }
     }
-}
 
-impl Drop for Running {
-    fn drop(&mut self) {
+    fn end(&self) {
+        self.ends.store(true, Ordering::Relaxed);
         for stream in &self.streams {
             let _ = stream.shutdown(std::net::Shutdown::Both); // the other end may have done it
-        }
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
         }
     }
 }
