@@ -393,8 +393,9 @@ fn after_some_were_taken_those_of_a_guest_that_works_gather_for_a_moment() {
     lab.observers.gather_no_more();
     assert!(is_readable(&lab, PATIENCE) && take(&mut lab) > 0, "somebody is about to act on it");
 
-    lab.observers.gather_no_more();
+    assert!(lab.observers.poll_timeout().is_some());
     lab.observers.closely(NOW, NIC, true);
+    assert_eq!(lab.observers.poll_timeout(), None);
     say();
     assert!(is_readable(&lab, PATIENCE) && take(&mut lab) > 0);
     assert_eq!(lab.observers.poll_timeout(), None, "one that is watched closely is waited for");

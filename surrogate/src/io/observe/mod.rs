@@ -75,8 +75,8 @@ pub struct Observed<'a> {
     pub nic: NicId,
     /// Whether the guest sent it, rather than got it.
     pub from_guest: bool,
-    /// The frame. Of a long TCP segment only the first [`filter::HEADERS`] bytes were read: its data is then
-    /// zeroes from there to its end, so that lengths are right, and its checksum is taken to be.
+    /// The frame. Of a long TCP segment or UDP datagram only the first [`filter::HEADERS`] bytes were read: its data
+    /// is then zeroes from there to its end, so that lengths are right, and its checksum is taken to be.
     pub received: Received<'a>,
 }
 
@@ -157,6 +157,7 @@ impl Observers {
         if let Some(watched) = find(&mut self.watched, nic) {
             watched.counted = (now, 0);
             watched.set(now, closely);
+            watched.wait_again(&self.poll);
         }
     }
 
@@ -180,8 +181,8 @@ impl Observers {
         }
     }
 
-    /// The next frame, if there is one that does not gather. Who has many waits for those who have few: [`TURN`] of each are taken, then
-    /// the kernel is asked again who has some.
+    /// The next frame, if there is one that does not gather. Who has many waits for those who have few: [`TURN`] of
+    /// each are taken, then the kernel is asked again who has some.
     pub fn take(&mut self, now: Instant) -> Option<Observed<'_>> {
         let (nic, taken) = self.next_whole(now)?;
         self.numbers.taken += 1;
@@ -208,7 +209,7 @@ impl Observers {
         Some(Observed { nic, from_guest, received })
     }
 
-    /// Whose observer was too dear for it when its last frame was taken: it is detached, to be closed elsewhere.
+    /// The observer that cost its guest too much when the last frame was taken: detached, to be closed elsewhere.
     pub fn detach_too_dear(&mut self) -> Option<(NicId, Observer)> {
         let nic = self.too_dear.take()?;
         let observer = self.detach(nic)?;
