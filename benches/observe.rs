@@ -3,16 +3,15 @@
 //!
 //! ```text
 //!   client namespace        hypervisor namespace               guest namespaces
-//!   eth0 -------- veth -------- br0 ----+--- port -------- web1, custody: its port is observed
-//!                                |      +--- port -------- web2, no custody: nothing is at its port
-//!                                |      +--- port -------- web3, the same
+//!   eth0 -------- veth -------- br0 ----+--- ports -------- web1, web4, custody: their ports are observed
+//!                                |      +--- ports -------- web2, web3, no custody: nothing is at their ports
 //!                                +--- surrogate port of the real daemon
 //! ```
 //!
-//! The same load goes between the client and each guest, one after the other in turns, and what is printed is the
-//! ratio of neighbouring turns to those of web2: of the throughput, and of what was moved in a second of processor
-//! time (of both ends, the daemon and the kernel's `ksoftirqd`). That of web3 measures the measurement: it would be
-//! 1.000 if the machine were nobody else's.
+//! The same load goes between the client and each guest, one after the other in turns. Printed is the ratio of those
+//! with custody to those without: of the throughput, and of what was moved in a second of processor time (of both
+//! ends, the daemon and the kernel's `ksoftirqd`); the geometric mean over all rounds and its standard error. The
+//! ratio of web2 to web3 measures the measurement: it would be 1.000 if the machine were nobody else's.
 //!
 //! Each end has a processor of its own: left to the scheduler, two threads that feed one another are on one
 //! processor in one turn and on two in the next, which is a factor of two. And their buffers are small enough for the
@@ -35,18 +34,15 @@ use surrogate_house::daemon::Config;
 use surrogate_house::deadline::{pause, timed};
 use surrogate_house::{Daemon, NetnsGuest, Network, pin_to, until};
 
-/// Rounds of every load; odd, so that the median is one of them.
-const ROUNDS: usize = 31;
+/// Rounds of every load.
+const ROUNDS: usize = 21;
 /// How long each load is measured in a round, for each guest.
 const TURN: Duration = Duration::from_millis(500);
 /// How long a load runs before its turn counts.
 const SETTLE: Duration = Duration::from_millis(150);
 /// What must be left of the throughput.
 const WANTED: f64 = 0.97;
-const GUESTS: [&str; 3] = ["custody = true", "custody = false", "custody = false"];
-const OBSERVED: usize = 0;
-const NOT: usize = 1;
-const AGAIN: usize = 2;
+const GUESTS: [&str; 4] = ["custody = true", "custody = false", "custody = false", "custody = true"];
 /// The processor that sends, and does the bridge's work and the filter's, and the one that receives.
 const SENDER: usize = 0;
 const RECEIVER: usize = 1;
@@ -62,11 +58,11 @@ fn main() {
     }
     let lab = Lab::new();
     println!(
-        "what is left of an observed guest's throughput; medians of {ROUNDS} rounds, quartiles in brackets, \
+        "what is left of an observed guest's throughput; means of {ROUNDS} rounds and their standard errors, \
          wanted >= {WANTED}\n"
     );
-    println!("{:<37} {:>14}   {:<47} not observed, again", "", "not observed", "observed");
-    let head = format!("{:<22} {:<24}", "throughput", "per processor time");
+    println!("{:<37} {:>14}   {:<37} neither observed", "", "not observed", "observed");
+    let head = format!("{:<16} {:<20}", "throughput", "per processor time");
     println!("{:<37} {:>14}   {head} {head}", "", "");
     for load in [Load::BulkToGuest, Load::BulkFromGuest, Load::Requests, Load::Connections] {
         lab.measure(load, "");
@@ -106,26 +102,24 @@ impl Lab {
     }
 
     fn measure(&self, load: Load, how: &str) {
-        let mut rates = [NOT, OBSERVED, AGAIN].map(|_| (Vec::new(), Vec::new()));
+        let mut rates: [Vec<Rate>; GUESTS.len()] = Default::default();
         for round in 0..=ROUNDS {
             for turn in 0..rates.len() {
                 let guest = (turn + round) % rates.len(); // nobody is always the first
                 let rate = self.turn(&self.guests[guest], load);
                 if round > 0 {
-                    rates[guest].0.push(rate.a_second); // the first only warms up
-                    rates[guest].1.push(rate.a_busy_second);
+                    rates[guest].push(rate); // the first only warms up
                 }
             }
         }
-        let ratio = |with: &[f64], without: &[f64]| {
-            let mut ratios: Vec<_> = with.iter().zip(without).map(|(with, without)| with / without).collect();
-            let [low, median, high] = quartiles(&mut ratios);
-            format!("{median:.3} [{low:.3}..{high:.3}]")
-        };
-        let [observed, again] = [OBSERVED, AGAIN].map(|guest| {
-            let (throughput, of_processors) =
-                (ratio(&rates[guest].0, &rates[NOT].0), ratio(&rates[guest].1, &rates[NOT].1));
-            format!("{throughput:<22} {of_processors:<24}")
+        let [observed, neither] = [[0, 3, 1, 2], [1, 1, 2, 2]].map(|[one, two, by, and]| {
+            let [throughput, of_processors] = [|rate: &Rate| rate.a_second, |rate: &Rate| rate.a_busy_second]
+                .map(|of| {
+                    let of = |guest: usize, round: usize| of(&rates[guest][round]).ln();
+                    let rounds = 0..ROUNDS;
+                    mean(rounds.map(|n| (of(one, n) + of(two, n) - of(by, n) - of(and, n)) / 2.0).collect())
+                });
+            format!("{throughput:<16} {of_processors:<20}")
         });
         let (name, unit, scale) = match load {
             Load::BulkToGuest => ("TCP to the guest", "MB/s", 1e6),
@@ -133,8 +127,8 @@ impl Lab {
             Load::Requests => ("TCP request and response, 1 byte", "/s", 1.0),
             Load::Connections => ("TCP connections, begun and ended", "/s", 1.0),
         };
-        let [_, rate, _] = quartiles(&mut rates[NOT].0);
-        println!("{:<37} {:>9.0} {unit:<4}   {observed} {again}", format!("{name}{how}"), rate / scale);
+        let rate = rates[1].iter().map(|rate| rate.a_second).sum::<f64>() / ROUNDS as f64;
+        println!("{:<37} {:>9.0} {unit:<4}   {observed} {neither}", format!("{name}{how}"), rate / scale);
     }
 
     /// The load for one turn, on a connection of its own.
@@ -258,7 +252,10 @@ impl Running {
                 while stream.read_exact(&mut [0]).and_then(|()| stream.write_all(&[1])).is_ok() {}
             }
             Load::Connections => {
-                while self.listener.accept().is_ok() && !self.ends.load(Ordering::Relaxed) {}
+                // Asked before the connection ends: the client begins no other one if this was the last.
+                while let Ok(_accepted) = self.listener.accept()
+                    && !self.ends.load(Ordering::Relaxed)
+                {}
             }
         }
     }
@@ -285,7 +282,10 @@ impl Running {
     }
 }
 
-fn quartiles(values: &mut [f64]) -> [f64; 3] {
-    values.sort_by(f64::total_cmp);
-    [1, 2, 3].map(|quarter| values.get((values.len() - 1) * quarter / 4).copied().unwrap_or(f64::NAN))
+/// The mean ratio, of its logarithms, and how far off that may be.
+fn mean(logarithms: Vec<f64>) -> String {
+    let count = logarithms.len() as f64;
+    let mean = logarithms.iter().sum::<f64>() / count;
+    let variance = logarithms.iter().map(|one| (one - mean).powi(2)).sum::<f64>() / (count - 1.0);
+    format!("{:.3} +- {:.3}", mean.exp(), (variance / count).sqrt())
 }
