@@ -2,12 +2,14 @@
 //!
 //! A guest that goes to sleep while it waits for a response leaves a plan behind: ordered handlers,
 //! each a condition and actions, first match wins. Here are the words that plans are made of, pure
-//! values with one spelling each, so that configuration, interface and log agree. Depends on nothing.
+//! values with one spelling each, so that configuration, interface and log agree. Beside them, [`http`] says
+//! where responses are in a stream of bytes. No I/O, no clock.
 
 #![forbid(unsafe_code)]
 
 pub mod action;
 pub mod event;
+pub mod http;
 pub mod status;
 mod word;
 

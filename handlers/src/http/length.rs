@@ -1,0 +1,311 @@
+//! How long a response's body is (RFC 9112 6.3).
+
+use super::error::excerpt;
+use super::{Fault, Field, Version};
+
+/// What of a request decides how its response is to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Request {
+    /// Its method is HEAD: the response has no body.
+    Head,
+    /// Its method is CONNECT: a 2xx opens a tunnel.
+    Connect,
+    /// Any other.
+    Other,
+}
+
+impl Request {
+    /// That of this method; methods are case-sensitive (RFC 9110 9.1).
+    #[must_use]
+    pub fn of(method: &str) -> Self {
+        match method {
+            "HEAD" => Self::Head,
+            "CONNECT" => Self::Connect,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// What follows a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BodyLength {
+    /// Another head: this was an interim response (1xx but 101).
+    Interim,
+    /// A body of so many bytes, or none.
+    Bytes(u64),
+    /// A body in chunks.
+    Chunked,
+    /// A body that lasts until the peer closes.
+    UntilClose,
+    /// Something that is not HTTP: after 101, and after a 2xx to CONNECT.
+    Tunnel,
+}
+
+impl BodyLength {
+    /// The rules of RFC 9112 6.3, in their order.
+    ///
+    /// `Transfer-Encoding` beside `Content-Length` is refused, where the RFC lets the former win: it "might
+    /// indicate an attempt to perform request smuggling or response splitting".
+    ///
+    /// A last coding other than chunked means a body until the peer closes, as the RFC says for responses: the
+    /// coding changes what the content means and not where it ends, and the guest knows whether it can read it.
+    pub(super) fn of(
+        request: Request,
+        version: Version,
+        status: u16,
+        fields: &[Field],
+    ) -> Result<Self, Fault> {
+        let coded = fields.iter().any(|field| field.is("transfer-encoding"));
+        let counted = fields.iter().any(|field| field.is("content-length"));
+        match (status, request) {
+            (101, _) | (200..=299, Request::Connect) => Ok(Self::Tunnel),
+            (100..=199, _) => Ok(Self::Interim),
+            (204 | 304, _) | (_, Request::Head) => Ok(Self::Bytes(0)),
+            _ if coded && version == Version::Http10 => Err(Fault::EncodingInHttp10),
+            _ if coded && counted => Err(Fault::EncodingAndLength),
+            _ if coded => transfer_encoding(fields),
+            _ if counted => content_length(fields).map(Self::Bytes),
+            _ => Ok(Self::UntilClose),
+        }
+    }
+}
+
+/// By the last of all transfer codings (RFC 9112 6.1, 7).
+///
+/// Refused are also, because parsers disagree about them: chunked twice, which no sender may do; chunked with
+/// parameters, which has none (7.1); an empty element of the list, which RFC 9110 5.6.1.2 would have ignored;
+/// quoted strings, in which a comma could stand.
+fn transfer_encoding(fields: &[Field]) -> Result<BodyLength, Fault> {
+    let mut last_is_chunked = false;
+    let mut chunked = 0_usize;
+    for (value, coding) in elements(fields, "transfer-encoding") {
+        let wrong = || Fault::Encoding { found: excerpt(value) };
+        let (name, parameters) = match coding.iter().position(|byte| *byte == b';') {
+            Some(at) => (coding.get(..at).unwrap_or_default().trim_ascii_end(), true),
+            None => (coding, false),
+        };
+        if name.is_empty() || !name.iter().all(is_token) || coding.contains(&b'"') {
+            return Err(wrong());
+        }
+        last_is_chunked = name.eq_ignore_ascii_case(b"chunked");
+        if last_is_chunked {
+            chunked = chunked.saturating_add(1);
+            if parameters || chunked > 1 {
+                return Err(wrong());
+            }
+        }
+    }
+    Ok(if last_is_chunked { BodyLength::Chunked } else { BodyLength::UntilClose })
+}
+
+/// The one value of all `Content-Length` fields (RFC 9110 8.6).
+fn content_length(fields: &[Field]) -> Result<u64, Fault> {
+    let mut length = None;
+    for (value, element) in elements(fields, "content-length") {
+        let digits = !element.is_empty() && element.iter().all(u8::is_ascii_digit);
+        let number = str::from_utf8(element).ok().filter(|_| digits).and_then(|text| text.parse().ok());
+        let number: i64 = number.ok_or_else(|| Fault::ContentLength { found: excerpt(value) })?;
+        match *length.get_or_insert(number.unsigned_abs()) {
+            first if first == number.unsigned_abs() => {}
+            first => return Err(Fault::ContentLengths { first, other: number.unsigned_abs() }),
+        }
+    }
+    length.ok_or_else(|| Fault::ContentLength { found: String::new() })
+}
+
+/// The elements of the lists in all fields of this name, each with the value that it is from (RFC 9110 5.3, 5.6.1).
+fn elements<'a>(fields: &'a [Field], name: &str) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+    let values = fields.iter().filter(move |field| field.is(name)).map(|field| &field.value[..]);
+    values.flat_map(|value| value.split(|byte| *byte == b',').map(move |part| (value, part.trim_ascii())))
+}
+
+/// RFC 9110 5.6.2.
+const fn is_token(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(request: Request, status: u16, fields: &[(&str, &str)]) -> Result<BodyLength, Fault> {
+        versioned(Version::Http11, request, status, fields)
+    }
+
+    fn versioned(
+        version: Version,
+        request: Request,
+        status: u16,
+        fields: &[(&str, &str)],
+    ) -> Result<BodyLength, Fault> {
+        let field = |(name, value): &(&str, &str)| Field { name: (*name).to_owned(), value: (*value).into() };
+        BodyLength::of(request, version, status, &fields.iter().map(field).collect::<Vec<_>>())
+    }
+
+    fn lengths(values: &[&str]) -> Result<BodyLength, Fault> {
+        let fields: Vec<_> = values.iter().map(|value| ("Content-LENGTH", *value)).collect();
+        of(Request::Other, 200, &fields)
+    }
+
+    fn codings(values: &[&str]) -> Result<BodyLength, Fault> {
+        let fields: Vec<_> = values.iter().map(|value| ("transfer-Encoding", *value)).collect();
+        of(Request::Other, 200, &fields)
+    }
+
+    const SMUGGLED: &[(&str, &str)] = &[("Transfer-Encoding", "chunked"), ("Content-Length", "x")];
+
+    #[test]
+    fn a_response_to_head_has_no_body_whatever_its_fields_say() {
+        for status in [200, 206, 404, 500] {
+            assert_eq!(of(Request::Head, status, SMUGGLED), Ok(BodyLength::Bytes(0)));
+            assert_eq!(of(Request::Head, status, &[("Content-Length", "7")]), Ok(BodyLength::Bytes(0)));
+        }
+    }
+
+    #[test]
+    fn no_content_and_not_modified_have_no_body_whatever_their_fields_say() {
+        for status in [204, 304] {
+            assert_eq!(of(Request::Other, status, SMUGGLED), Ok(BodyLength::Bytes(0)));
+            assert_eq!(of(Request::Other, status, &[]), Ok(BodyLength::Bytes(0)));
+        }
+        assert_eq!(of(Request::Other, 205, &[]), Ok(BodyLength::UntilClose));
+    }
+
+    #[test]
+    fn an_interim_response_is_its_head_and_101_ends_http() {
+        for status in [100, 102, 103, 199] {
+            assert_eq!(of(Request::Other, status, SMUGGLED), Ok(BodyLength::Interim));
+            assert_eq!(of(Request::Connect, status, &[]), Ok(BodyLength::Interim));
+        }
+        assert_eq!(of(Request::Head, 101, SMUGGLED), Ok(BodyLength::Tunnel));
+    }
+
+    #[test]
+    fn a_success_of_connect_is_a_tunnel_and_its_failure_a_response() {
+        for status in [200, 204, 299] {
+            assert_eq!(of(Request::Connect, status, SMUGGLED), Ok(BodyLength::Tunnel));
+        }
+        assert_eq!(of(Request::Connect, 407, &[("Content-Length", "3")]), Ok(BodyLength::Bytes(3)));
+        assert_eq!(of(Request::Connect, 304, &[]), Ok(BodyLength::Bytes(0)));
+    }
+
+    #[test]
+    fn a_method_is_known_in_capitals_only() {
+        assert_eq!(Request::of("HEAD"), Request::Head);
+        assert_eq!(Request::of("CONNECT"), Request::Connect);
+        assert!(
+            ["GET", "head", "Connect", ""].into_iter().all(|method| Request::of(method) == Request::Other)
+        );
+    }
+
+    #[test]
+    fn a_transfer_encoding_with_a_content_length_is_refused() {
+        for fields in [SMUGGLED, &[("Content-Length", "5"), ("Transfer-Encoding", "gzip")]] {
+            assert_eq!(of(Request::Other, 200, fields), Err(Fault::EncodingAndLength));
+        }
+    }
+
+    #[test]
+    fn a_transfer_encoding_in_http_1_0_is_refused() {
+        let fields = &[("Transfer-Encoding", "chunked")];
+        assert_eq!(versioned(Version::Http10, Request::Other, 200, fields), Err(Fault::EncodingInHttp10));
+    }
+
+    #[test]
+    fn a_body_is_chunked_if_that_is_the_last_coding() {
+        for values in
+            [&["chunked"][..], &["CHUNKED"], &["gzip, chunked"], &["gzip", "chunked"], &["a;b=c ,\tChunked"]]
+        {
+            assert_eq!(codings(values), Ok(BodyLength::Chunked), "{values:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_with_another_last_coding_lasts_until_the_peer_closes() {
+        for values in
+            [&["gzip"][..], &["identity"], &["chunked, gzip"], &["chunked", "identity"], &["xchunked"]]
+        {
+            assert_eq!(codings(values), Ok(BodyLength::UntilClose), "{values:?}");
+        }
+    }
+
+    #[test]
+    fn a_transfer_encoding_that_can_be_read_in_two_ways_is_refused() {
+        for values in [
+            &[""][..],
+            &[",chunked"],
+            &["chunked,"],
+            &["chunked", ""],
+            &["chunked, chunked"],
+            &["chunked", "gzip", "chunked"],
+            &["chunked;a=b"],
+            &["chunked ;"],
+            &["chunked chunked"],
+            &["chunked\u{b}"],
+            &["\u{e9}chunked"],
+            &["a;b=\"c, chunked"],
+            &["a;b=\"c\", chunked"],
+        ] {
+            assert!(matches!(codings(values), Err(Fault::Encoding { .. })), "{values:?}");
+        }
+    }
+
+    #[test]
+    fn a_content_length_is_digits_and_fits_63_bits() {
+        for (value, length) in
+            [("0", 0), ("5", 5), ("0005", 5), ("9223372036854775807", i64::MAX.unsigned_abs())]
+        {
+            assert_eq!(lengths(&[value]), Ok(BodyLength::Bytes(length)));
+        }
+        for value in [
+            "",
+            "+5",
+            "-5",
+            "5.0",
+            "0x5",
+            "5 5",
+            "five",
+            "\u{665}",
+            "9223372036854775808",
+            "99999999999999999999",
+        ] {
+            assert_eq!(lengths(&[value]), Err(Fault::ContentLength { found: excerpt(value.as_bytes()) }));
+        }
+    }
+
+    #[test]
+    fn equal_content_lengths_are_one_and_different_ones_are_refused() {
+        for values in [&["5, 5"][..], &["5", "5"], &["5,05", "5"]] {
+            assert_eq!(lengths(values), Ok(BodyLength::Bytes(5)), "{values:?}");
+        }
+        for values in [&["5, 6"][..], &["5", "6"], &["5,5", "5,6"]] {
+            assert_eq!(lengths(values), Err(Fault::ContentLengths { first: 5, other: 6 }), "{values:?}");
+        }
+        for values in [&["5,"][..], &["5,,5"], &["5", ""], &["5, x"]] {
+            assert!(matches!(lengths(values), Err(Fault::ContentLength { .. })), "{values:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_without_any_length_lasts_until_the_peer_closes() {
+        assert_eq!(of(Request::Other, 200, &[("Content-Length-X", "5")]), Ok(BodyLength::UntilClose));
+        assert_eq!(versioned(Version::Http10, Request::Other, 404, &[]), Ok(BodyLength::UntilClose));
+    }
+}

@@ -1,0 +1,34 @@
+//! Where HTTP/1.1 responses begin and end in a stream of bytes, and what in it is content (RFC 9110, RFC 9112).
+//!
+//! [`Responses`] is told which requests were sent and takes what the peer sends, cut anywhere. It says where each
+//! head is and what it says, which bytes are content, and where each response ends. It keeps no content: of a
+//! stream it remembers the head that is under way, within limits, and a few numbers.
+//!
+//! It reads as strictly as RFC 9112 lets a recipient: where two parsers could understand different things, the
+//! stub and the guest behind it must not be the two. Any doubt is a [`FramingError`], and whoever gets one stops
+//! to interpret the stream and gives the guest all of it. Where that is stricter than what others do, the
+//! function that decides it says so.
+//!
+//! | what | limit | section |
+//! |---|---|---|
+//! | status line | [`MAX_STATUS_LINE`] | ours |
+//! | fields of a head, and of a trailer | [`MAX_FIELDS_BYTES`], [`MAX_FIELDS`] | ours, RFC 9110 5.4 |
+//! | interim responses before a final one | [`MAX_INTERIM`] | ours, RFC 9110 15.2 |
+//! | digits of a chunk's size | [`MAX_CHUNK_DIGITS`] | RFC 9112 7.1 |
+//! | chunk extensions of a body | [`MAX_EXTENSION_BYTES`] | ours, RFC 9112 7.1.1 |
+//! | requests that wait for a response | [`MAX_OUTSTANDING`] | ours, RFC 9112 9.3.2 |
+
+mod chunked;
+mod cursor;
+mod error;
+mod field;
+mod head;
+mod length;
+mod response;
+
+pub use chunked::{MAX_CHUNK_DIGITS, MAX_EXTENSION_BYTES};
+pub use error::{Fault, FramingError};
+pub use field::{Field, MAX_FIELDS, MAX_FIELDS_BYTES};
+pub use head::{Head, MAX_STATUS_LINE, Version};
+pub use length::{BodyLength, Request};
+pub use response::{MAX_INTERIM, MAX_OUTSTANDING, ResponseEvent, Responses, TooManyOutstanding, Within};
