@@ -6,6 +6,7 @@ mod any;
 mod responses;
 mod splits;
 mod valid;
+mod vectors;
 
 use handlers::http::{FramingError, Head, Request, ResponseEvent, Responses, Within};
 
