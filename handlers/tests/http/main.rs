@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails with the place")]
 
+mod against_hyper;
 mod any;
 mod responses;
 mod splits;
