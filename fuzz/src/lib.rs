@@ -15,6 +15,7 @@ mod domain_xml;
 mod engine;
 mod fragments;
 mod frame;
+mod http_response;
 mod input;
 mod journal;
 mod knowledge;
@@ -54,6 +55,7 @@ pub static TARGETS: &[Target] = &[
     Target { name: "capture", run: capture::run, seeds: capture::seeds, longest: 4096 },
     Target { name: "api", run: api::run, seeds: api::seeds, longest: 1024 },
     Target { name: "netlink", run: netlink::run, seeds: netlink::seeds, longest: 1024 },
+    Target { name: "http-response", run: http_response::run, seeds: http_response::seeds, longest: 2048 },
     Target { name: "domain-xml", run: domain_xml::run, seeds: domain_xml::seeds, longest: 2048 },
 ];
 
