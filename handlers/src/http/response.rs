@@ -173,7 +173,6 @@ impl Responses {
             State::Tunnel | State::Closed => None,
         };
         self.state = State::Closed;
-        self.due.clear();
         within.map(|within| ResponseEvent::Closed { at: self.at, within })
     }
 
@@ -189,7 +188,7 @@ impl Responses {
         self.content
     }
 
-    /// How many requests have no complete response yet.
+    /// How many requests have no complete response; after a close or in a tunnel, how many will have none.
     #[must_use]
     pub fn outstanding(&self) -> usize {
         self.due.len()
@@ -251,7 +250,7 @@ impl Responses {
             BodyLength::Chunked => State::Chunked(Chunked::default()),
             BodyLength::UntilClose => State::UntilClose,
             BodyLength::Tunnel => {
-                self.due.clear();
+                self.due.pop_front();
                 State::Tunnel
             }
         };

@@ -71,7 +71,6 @@ fn cut(requests: &[Request], stream: &[u8], cuts: impl IntoIterator<Item = usize
         reading.hand_in(&stream[from..to]);
         from = to;
     }
-    let open = reading.responses.outstanding();
     while let Some(event) = reading.responses.close() {
         reading.tell(event);
     }
@@ -79,7 +78,7 @@ fn cut(requests: &[Request], stream: &[u8], cuts: impl IntoIterator<Item = usize
         told: reading.told,
         position: reading.responses.position(),
         content: reading.responses.content(),
-        outstanding: open,
+        outstanding: reading.responses.outstanding(),
     };
     check(&outcome, stream);
     outcome

@@ -1,8 +1,8 @@
 //! The states of a connection's responses, rule by rule.
 
 use handlers::http::{
-    BodyLength, Fault, FramingError, MAX_INTERIM, MAX_OUTSTANDING, Request, Responses, TooManyOutstanding,
-    Version, Within,
+    BodyLength, Fault, FramingError, MAX_INTERIM, MAX_OUTSTANDING, Request, ResponseEvent, Responses,
+    TooManyOutstanding, Version, Within,
 };
 
 use crate::{Outcome, Told, whole};
@@ -96,7 +96,7 @@ fn switching_protocols_ends_http() {
     let outcome = whole(&[Request::Other; 3], stream);
     let [Told::Head(head), Told::Tunnel { at, bytes }] = &outcome.told[..] else { panic!("{outcome:?}") };
     assert_eq!((head.body, head.at.end, &bytes[..]), (BodyLength::Tunnel, *at, &b"HTTP/1.1 oh"[..]));
-    assert_eq!(outcome.outstanding, 0, "no response to the others will come");
+    assert_eq!(outcome.outstanding, 2, "to these no response will come");
 }
 
 #[test]
@@ -123,6 +123,7 @@ fn pipelined_responses_are_each_read_for_their_own_request() {
     let outcome = whole(&[Request::Head, Request::Other, Request::Other, Request::Other], &stream);
     assert_eq!(outcome.ends(), [38, 81, 81 + 48, stream.len() as u64]);
     assert_eq!((outcome.body(), outcome.outstanding), (b"helloagain".to_vec(), 0));
+    assert_eq!(outcome.content, 5, "content is counted for each of them");
 }
 
 #[test]
@@ -171,6 +172,16 @@ fn a_close_ends_one_response_and_takes_the_next_ones_away() {
         panic!("{outcome:?}")
     };
     assert_eq!(*last, closed(23, Within::Nothing));
+    assert_eq!(outcome.outstanding, 2);
+}
+
+#[test]
+fn a_close_ends_a_response_whose_end_was_not_asked_for() {
+    let mut responses = Responses::new();
+    responses.expect(Request::Other).unwrap();
+    let mut input = &b"HTTP/1.1 204 No Content\r\n\r\n"[..];
+    assert!(matches!(responses.advance(&mut input), Ok(Some(ResponseEvent::Head(_)))));
+    assert_eq!((responses.close(), responses.close()), (Some(ResponseEvent::End { at: 27 }), None));
 }
 
 #[test]
