@@ -61,7 +61,7 @@ pub enum Within {
     },
 }
 
-/// More requests than [`MAX_OUTSTANDING`] would wait for a response.
+/// More requests than [`MAX_OUTSTANDING`] would wait for a response, or would have once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooManyOutstanding;
 
@@ -90,6 +90,8 @@ impl std::error::Error for TooManyOutstanding {}
 #[derive(Clone, Debug)]
 pub struct Responses {
     due: VecDeque<Request>,
+    /// One request was not taken: which request a later response is for could not be told.
+    overflowed: bool,
     state: State,
     at: u64,
     content: u64,
@@ -111,6 +113,7 @@ impl Default for Responses {
     fn default() -> Self {
         Self {
             due: VecDeque::new(),
+            overflowed: false,
             state: State::Head(HeadReader::new(0)),
             at: 0,
             content: 0,
@@ -130,9 +133,11 @@ impl Responses {
     /// A request was sent, behind those that it was told of before.
     ///
     /// # Errors
-    /// If too many wait; it is as if this one had not been sent, and its response will be [`Fault::Unasked`].
+    /// If too many wait. From then on each request is refused, for its response would be taken for that of the
+    /// one left out. The responses to those before are still read; a byte behind them is [`Fault::Unasked`].
     pub fn expect(&mut self, request: Request) -> Result<(), TooManyOutstanding> {
-        if self.due.len() >= MAX_OUTSTANDING {
+        self.overflowed |= self.due.len() >= MAX_OUTSTANDING;
+        if self.overflowed {
             return Err(TooManyOutstanding);
         }
         self.due.push_back(request);

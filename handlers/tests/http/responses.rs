@@ -224,3 +224,27 @@ fn requests_without_a_response_are_limited() {
     assert_eq!(responses.outstanding(), MAX_OUTSTANDING);
     assert!(TooManyOutstanding.to_string().contains("256"));
 }
+
+#[test]
+fn after_one_request_too_many_none_is_taken_any_more() {
+    let mut responses = Responses::new();
+    for _ in 0..MAX_OUTSTANDING {
+        responses.expect(Request::Other).unwrap();
+    }
+    assert_eq!(responses.expect(Request::Head), Err(TooManyOutstanding));
+    let empty = b"HTTP/1.1 204 No Content\r\n\r\n";
+    let mut input = &empty[..];
+    while responses.advance(&mut input).unwrap().is_some() {}
+    assert_eq!(responses.outstanding(), MAX_OUTSTANDING - 1, "there is room");
+    assert_eq!(responses.expect(Request::Other), Err(TooManyOutstanding), "but who is next is not known");
+
+    let others = empty.repeat(MAX_OUTSTANDING);
+    let (mut input, at) = (&others[..], others.len() as u64);
+    let error = loop {
+        match responses.advance(&mut input) {
+            Ok(event) => assert!(event.is_some(), "bytes are left"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error, FramingError { at, fault: Fault::Unasked });
+}
