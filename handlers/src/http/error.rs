@@ -21,6 +21,9 @@ pub struct FramingError {
 pub enum Fault {
     /// A byte came and no request waits for a response (RFC 9112 9.2).
     Unasked,
+    /// A byte came behind the last response of the connection: that said so, or the peer had closed (RFC 9112 9.3,
+    /// 9.6).
+    AfterLast,
     /// A response does not begin with `HTTP/1.`.
     NotHttp {
         /// The first byte that differs.
@@ -118,6 +121,7 @@ impl fmt::Display for Fault {
         let byte = |found: &u8| found.escape_ascii();
         match self {
             Self::Unasked => write!(f, "bytes behind the last response: wanted none"),
+            Self::AfterLast => write!(f, "bytes behind the connection's last response: wanted a close"),
             Self::NotHttp { found } => write!(f, "found '{}': wanted \"HTTP/1.\"", byte(found)),
             Self::StatusLine { found } => {
                 write!(

@@ -49,6 +49,12 @@ const fn is_space(byte: &u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
 
+/// The elements of the lists in all fields of this name, each with the value that it is from (RFC 9110 5.3, 5.6.1).
+pub(super) fn elements<'a>(fields: &'a [Field], name: &str) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+    let values = fields.iter().filter(move |field| field.is(name)).map(|field| &field.value[..]);
+    values.flat_map(|value| value.split(|byte| *byte == b',').map(move |part| (value, part.trim_ascii())))
+}
+
 /// Fields that are under way. Keeps one line, and none that it has handed out.
 #[derive(Clone, Debug)]
 pub(super) struct Fields {

@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use super::cursor::{CRLF, Cursor, Line};
 use super::error::excerpt;
-use super::field::{Fields, Row};
+use super::field::{Fields, Row, elements};
 use super::{BodyLength, Fault, Field, FramingError, Request};
 use crate::StatusClass;
 
@@ -47,6 +47,17 @@ impl Head {
     /// The values of all fields of this name.
     pub fn values<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         self.fields.iter().filter(move |field| field.is(name)).map(|field| &field.value[..])
+    }
+
+    /// Whether another response may follow on the connection (RFC 9112 9.3): HTTP/1.1 persists unless it says
+    /// `Connection: close`, HTTP/1.0 if it says `keep-alive` and does not say `close`. It means nothing in an interim
+    /// response or before a tunnel.
+    #[must_use]
+    pub fn persists(&self) -> bool {
+        let says = |option: &[u8]| {
+            elements(&self.fields, "connection").any(|(_, said)| said.eq_ignore_ascii_case(option))
+        };
+        !says(b"close") && (self.version == Version::Http11 || says(b"keep-alive"))
     }
 }
 
@@ -214,6 +225,23 @@ mod tests {
         assert_eq!(head.fields.iter().map(|field| &field.name[..]).collect::<String>(), "BAb");
         assert_eq!(head.values("b").collect::<Vec<_>>(), [b"2", b"3"]);
         assert_eq!((head.class(), head.body), (StatusClass::Successful, BodyLength::UntilClose));
+    }
+
+    #[test]
+    fn a_connection_persists_by_version_and_options() {
+        for (version, connection, persists) in [
+            ("1.1", "", true),
+            ("1.1", "Connection: keep-alive\r\n", true),
+            ("1.1", "Connection: close\r\n", false),
+            ("1.1", "connection: x, CLOSE\r\nConnection: keep-alive\r\n", false),
+            ("1.1", "Connection: closed\r\nProxy-Connection: close\r\n", true),
+            ("1.0", "", false),
+            ("1.0", "Connection: Keep-Alive\r\n", true),
+            ("1.0", "Connection: keep-alive\r\nConnection: close\r\n", false),
+        ] {
+            let input = format!("HTTP/{version} 200 OK\r\n{connection}\r\n");
+            assert_eq!(head(input.as_bytes()).unwrap().unwrap().persists(), persists, "{input}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! How long a response's body is (RFC 9112 6.3).
 
 use super::error::excerpt;
+use super::field::elements;
 use super::{Fault, Field, Version};
 
 /// What of a request decides how its response is to be read.
@@ -111,12 +112,6 @@ fn content_length(fields: &[Field]) -> Result<u64, Fault> {
         }
     }
     length.ok_or_else(|| Fault::ContentLength { found: String::new() })
-}
-
-/// The elements of the lists in all fields of this name, each with the value that it is from (RFC 9110 5.3, 5.6.1).
-fn elements<'a>(fields: &'a [Field], name: &str) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
-    let values = fields.iter().filter(move |field| field.is(name)).map(|field| &field.value[..]);
-    values.flat_map(|value| value.split(|byte| *byte == b',').map(move |part| (value, part.trim_ascii())))
 }
 
 /// RFC 9110 5.6.2.

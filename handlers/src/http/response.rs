@@ -76,10 +76,13 @@ impl std::error::Error for TooManyOutstanding {}
 /// The responses that come on one connection.
 ///
 /// ```text
-///   Head --interim--> Head           Body --all of it--> End, and the next Head
+///   Head --interim--> Head           Body --all of it--> End, and the next Head if the connection persists
 ///     |--any other--> Body             |--closed--> End if it lasts until then, else Closed
 ///     '--101, 2xx to CONNECT--> Tunnel
 /// ```
+///
+/// Behind a response that is the last of its connection ([`Head::persists`]) nothing may come, however many
+/// requests wait: they have no response, and the close says so.
 ///
 /// Tell it of each request ([`expect`](Self::expect)) before its response comes, hand in what comes and drain it
 /// ([`advance`](Self::advance)), then say that the peer closed ([`close`](Self::close)). How the input is cut
@@ -96,16 +99,22 @@ pub struct Responses {
     at: u64,
     content: u64,
     interim: usize,
+    /// The head that came last lets another response follow its own.
+    persists: bool,
     failed: Option<FramingError>,
 }
 
 #[derive(Clone, Debug)]
 enum State {
     Head(HeadReader),
-    Bytes { left: u64 },
+    Bytes {
+        left: u64,
+    },
     Chunked(Chunked),
     UntilClose,
     Tunnel,
+    /// The last response is complete, and the peer has still to close.
+    Last,
     Closed,
 }
 
@@ -118,6 +127,7 @@ impl Default for Responses {
             at: 0,
             content: 0,
             interim: 0,
+            persists: true,
             failed: None,
         }
     }
@@ -175,6 +185,7 @@ impl Responses {
             State::Head(_) if self.due.is_empty() => None,
             State::Head(reader) if reader.start() == self.at => Some(Within::Nothing),
             State::Head(_) => Some(Within::Head),
+            State::Last => Some(Within::Nothing).filter(|_| !self.due.is_empty()),
             State::Tunnel | State::Closed => None,
         };
         self.state = State::Closed;
@@ -229,8 +240,8 @@ impl Responses {
                 let bytes = cursor.take(usize::MAX);
                 return Ok(Some(ResponseEvent::Tunnel { at, bytes }).filter(|_| !bytes.is_empty()));
             }
-            State::Closed if cursor.rest().is_empty() => return Ok(None),
-            State::Closed => return Err(cursor.fault(Fault::Unasked)),
+            State::Last | State::Closed if cursor.rest().is_empty() => return Ok(None),
+            State::Last | State::Closed => return Err(cursor.fault(Fault::AfterLast)),
         };
         if content.is_empty() {
             return Ok(None);
@@ -243,6 +254,7 @@ impl Responses {
     /// What follows `head`.
     fn begin<'a>(&mut self, head: Head) -> Result<ResponseEvent<'a>, FramingError> {
         self.content = 0;
+        self.persists = head.persists();
         self.state = match head.body {
             BodyLength::Interim => {
                 self.interim = self.interim.saturating_add(1);
@@ -266,7 +278,7 @@ impl Responses {
     fn end<'a>(&mut self) -> ResponseEvent<'a> {
         self.due.pop_front();
         self.interim = 0;
-        self.state = State::Head(HeadReader::new(self.at));
+        self.state = if self.persists { State::Head(HeadReader::new(self.at)) } else { State::Last };
         ResponseEvent::End { at: self.at }
     }
 }

@@ -188,7 +188,39 @@ fn a_close_ends_a_response_whose_end_was_not_asked_for() {
 fn a_close_with_no_request_due_says_nothing() {
     let mut responses = Responses::new();
     assert_eq!((responses.close(), responses.close()), (None, None));
-    assert!(matches!(responses.advance(&mut &b"H"[..]), Err(FramingError { at: 0, fault: Fault::Unasked })));
+    assert!(matches!(
+        responses.advance(&mut &b"H"[..]),
+        Err(FramingError { at: 0, fault: Fault::AfterLast })
+    ));
+}
+
+#[test]
+fn behind_the_last_response_of_a_connection_nothing_may_come() {
+    for last in [
+        &b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"[..],
+        b"HTTP/1.1 200 OK\r\nConnection: x, Close\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    ] {
+        let outcome = whole(&[Request::Other; 2], last);
+        let ended = [Told::End { at: last.len() as u64 }, closed(last.len(), Within::Nothing)];
+        assert!(outcome.told.ends_with(&ended), "{outcome:?}");
+        assert_eq!(outcome.outstanding, 1, "the other request has no response");
+        assert_eq!(whole(GET, last).told.last(), Some(&ended[0]), "nobody waits for more");
+
+        let more = [last, b"HTTP/1.1 204 No Content\r\n\r\n"].concat();
+        let outcome = whole(&[Request::Other; 2], &more);
+        assert_eq!(error(&outcome), (last.len() as u64, &Fault::AfterLast));
+        assert_eq!((outcome.heads().len(), outcome.ends().len(), outcome.outstanding), (1, 1, 1));
+    }
+}
+
+#[test]
+fn an_interim_response_does_not_say_whether_the_connection_persists() {
+    let stream = b"HTTP/1.1 103 Early Hints\r\nConnection: close\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n\
+      HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n";
+    let outcome = whole(&[Request::Other; 3], stream);
+    assert_eq!((outcome.error(), outcome.ends().len()), (None, 3));
 }
 
 #[test]

@@ -31,6 +31,7 @@ use Verdict::{Read, Refused, Wants};
 struct Vector {
     of: Of,
     what: &'static str,
+    requests: &'static [Request],
     stream: &'static [u8],
     theirs: Verdict,
     ours: Verdict,
@@ -39,7 +40,7 @@ struct Vector {
 }
 
 const fn same(of: Of, what: &'static str, stream: &'static [u8], verdict: Verdict) -> Vector {
-    Vector { of, what, stream, theirs: verdict, ours: verdict, reason: "" }
+    other(of, what, stream, [verdict, verdict], "")
 }
 
 const fn other(
@@ -49,7 +50,14 @@ const fn other(
     [theirs, ours]: [Verdict; 2],
     reason: &'static str,
 ) -> Vector {
-    Vector { of, what, stream, theirs, ours, reason }
+    Vector { of, what, requests: &[Request::Other], stream, theirs, ours, reason }
+}
+
+impl Vector {
+    /// The same with a second request, to which more than one response may be an answer.
+    const fn asked_twice(self) -> Self {
+        Self { requests: &[Request::Other; 2], ..self }
+    }
 }
 
 const LF: &str = "LF alone ends no line: parsers disagree about it (RFC 9112 2.2)";
@@ -169,13 +177,15 @@ const VECTORS: &[Vector] = &[
         "bytes behind a close",
         b"HTTP/1.1 204 No content\r\nConnection: close\r\n\r\nHTTP/1.1 200 OK",
         Refused,
-    ),
+    )
+    .asked_twice(),
     same(
         Llhttp,
         "more bytes than the length",
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\n2ad731e3-4dcd",
         Refused,
-    ),
+    )
+    .asked_twice(),
     other(
         Llhttp,
         "101 with a length",
@@ -457,7 +467,7 @@ fn verdict(requests: &[Request], stream: &[u8]) -> Verdict {
 #[test]
 fn each_public_vector_has_the_verdict_of_the_table() {
     for vector in VECTORS {
-        let verdict = verdict(&[Request::Other], vector.stream);
+        let verdict = verdict(vector.requests, vector.stream);
         assert_eq!(verdict, vector.ours, "{:?}: {}", vector.of, vector.what);
         let agreed = vector.ours == vector.theirs;
         assert_eq!(agreed, vector.reason.is_empty(), "{:?}: {}", vector.of, vector.what);
