@@ -70,6 +70,16 @@ pub enum Fault {
     EncodingAndLength,
     /// `Transfer-Encoding` in HTTP/1.0 (RFC 9112 6.1).
     EncodingInHttp10,
+    /// `Transfer-Encoding` in a response that never has a body (RFC 9112 6.1).
+    EncodingWithoutBody {
+        /// Its status, 1xx or 204.
+        status: u16,
+    },
+    /// A `Content-Length` other than 0 in a response that never has a body (RFC 9110 8.6).
+    LengthWithoutBody {
+        /// Its status, 1xx or 204.
+        status: u16,
+    },
     /// A `Transfer-Encoding` that cannot be told for certain (RFC 9112 6.1, 7).
     Encoding {
         /// The value.
@@ -151,6 +161,12 @@ impl fmt::Display for Fault {
                 write!(f, "found Transfer-Encoding and Content-Length: wanted one of them")
             }
             Self::EncodingInHttp10 => write!(f, "found Transfer-Encoding in HTTP/1.0: wanted HTTP/1.1"),
+            Self::EncodingWithoutBody { status } => {
+                write!(f, "found Transfer-Encoding with status {status}: wanted none")
+            }
+            Self::LengthWithoutBody { status } => {
+                write!(f, "found a Content-Length with status {status}: wanted none, or 0")
+            }
             Self::Encoding { found } => {
                 write!(
                     f,

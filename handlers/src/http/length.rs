@@ -50,6 +50,11 @@ impl BodyLength {
     ///
     /// A last coding other than chunked means a body until the peer closes, as the RFC says for responses: the
     /// coding changes what the content means and not where it ends, and the guest knows whether it can read it.
+    ///
+    /// Refused are also fields that the RFC has no server send and others may believe: `Transfer-Encoding` in any
+    /// head of HTTP/1.0 (6.1), and in 1xx and 204 that field or a `Content-Length` other than 0 (6.1, RFC 9110 8.6).
+    /// In 304 and in a response to HEAD they say what GET would bring, and neither counts, nor in a response that
+    /// opens a tunnel (RFC 9110 8.6, 9.3.6).
     pub(super) fn of(
         request: Request,
         version: Version,
@@ -58,11 +63,17 @@ impl BodyLength {
     ) -> Result<Self, Fault> {
         let coded = fields.iter().any(|field| field.is("transfer-encoding"));
         let counted = fields.iter().any(|field| field.is("content-length"));
+        if coded && version == Version::Http10 {
+            return Err(Fault::EncodingInHttp10);
+        }
         match (status, request) {
             (101, _) | (200..=299, Request::Connect) => Ok(Self::Tunnel),
+            (100..=199 | 204, _) if coded => Err(Fault::EncodingWithoutBody { status }),
+            (100..=199 | 204, _) if counted && content_length(fields) != Ok(0) => {
+                Err(Fault::LengthWithoutBody { status })
+            }
             (100..=199, _) => Ok(Self::Interim),
             (204 | 304, _) | (_, Request::Head) => Ok(Self::Bytes(0)),
-            _ if coded && version == Version::Http10 => Err(Fault::EncodingInHttp10),
             _ if coded && counted => Err(Fault::EncodingAndLength),
             _ if coded => transfer_encoding(fields),
             _ if counted => content_length(fields).map(Self::Bytes),
@@ -175,18 +186,35 @@ mod tests {
     }
 
     #[test]
-    fn no_content_and_not_modified_have_no_body_whatever_their_fields_say() {
-        for status in [204, 304] {
-            assert_eq!(of(Request::Other, status, SMUGGLED), Ok(BodyLength::Bytes(0)));
-            assert_eq!(of(Request::Other, status, &[]), Ok(BodyLength::Bytes(0)));
+    fn not_modified_has_no_body_whatever_its_fields_say() {
+        for fields in [SMUGGLED, &[("Content-Length", "7")], &[]] {
+            assert_eq!(of(Request::Other, 304, fields), Ok(BodyLength::Bytes(0)));
         }
         assert_eq!(of(Request::Other, 205, &[]), Ok(BodyLength::UntilClose));
     }
 
     #[test]
+    fn no_content_and_interim_responses_with_a_body_in_their_fields_are_refused() {
+        for status in [100, 102, 103, 199, 204] {
+            for request in [Request::Other, Request::Head] {
+                let body = if status == 204 { BodyLength::Bytes(0) } else { BodyLength::Interim };
+                assert_eq!(of(request, status, &[]), Ok(body));
+                assert_eq!(of(request, status, &[("Content-Length", "0")]), Ok(body), "it has none");
+                for length in ["7", "x", "0, 7", ""] {
+                    let fault = Fault::LengthWithoutBody { status };
+                    assert_eq!(of(request, status, &[("Content-Length", length)]), Err(fault), "{length}");
+                }
+                let fault = Fault::EncodingWithoutBody { status };
+                assert_eq!(of(request, status, SMUGGLED), Err(fault.clone()));
+                assert_eq!(of(request, status, &[("Transfer-Encoding", "gzip")]), Err(fault));
+            }
+        }
+    }
+
+    #[test]
     fn an_interim_response_is_its_head_and_101_ends_http() {
         for status in [100, 102, 103, 199] {
-            assert_eq!(of(Request::Other, status, SMUGGLED), Ok(BodyLength::Interim));
+            assert_eq!(of(Request::Other, status, &[]), Ok(BodyLength::Interim));
             assert_eq!(of(Request::Connect, status, &[]), Ok(BodyLength::Interim));
         }
         assert_eq!(of(Request::Head, 101, SMUGGLED), Ok(BodyLength::Tunnel));
@@ -218,9 +246,14 @@ mod tests {
     }
 
     #[test]
-    fn a_transfer_encoding_in_http_1_0_is_refused() {
+    fn a_transfer_encoding_in_http_1_0_is_refused_whatever_the_response_is() {
         let fields = &[("Transfer-Encoding", "chunked")];
-        assert_eq!(versioned(Version::Http10, Request::Other, 200, fields), Err(Fault::EncodingInHttp10));
+        for status in [100, 101, 200, 204, 304, 404] {
+            for request in [Request::Other, Request::Head, Request::Connect] {
+                let found = versioned(Version::Http10, request, status, fields);
+                assert_eq!(found, Err(Fault::EncodingInHttp10), "{status} to {request:?}");
+            }
+        }
     }
 
     #[test]
