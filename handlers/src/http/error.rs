@@ -66,6 +66,8 @@ pub enum Fault {
     FieldsTooLong,
     /// More than [`MAX_INTERIM`].
     TooManyInterim,
+    /// 101 without an `Upgrade` field, or of HTTP/1.0 (RFC 9110 7.8, 15.2.2).
+    Switching,
     /// `Transfer-Encoding` and `Content-Length` in one head (RFC 9112 6.1, 11.2).
     EncodingAndLength,
     /// `Transfer-Encoding` in HTTP/1.0 (RFC 9112 6.1).
@@ -157,6 +159,7 @@ impl fmt::Display for Fault {
             Self::TooManyInterim => {
                 write!(f, "more interim responses: wanted a final one after at most {MAX_INTERIM}")
             }
+            Self::Switching => write!(f, "found status 101: wanted HTTP/1.1 and an Upgrade field with it"),
             Self::EncodingAndLength => {
                 write!(f, "found Transfer-Encoding and Content-Length: wanted one of them")
             }

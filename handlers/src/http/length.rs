@@ -38,7 +38,7 @@ pub enum BodyLength {
     Chunked,
     /// A body that lasts until the peer closes.
     UntilClose,
-    /// Something that is not HTTP: after 101, and after a 2xx to CONNECT.
+    /// Something that is not HTTP: after 101 with `Upgrade`, and after a 2xx to CONNECT.
     Tunnel,
 }
 
@@ -50,6 +50,9 @@ impl BodyLength {
     ///
     /// A last coding other than chunked means a body until the peer closes, as the RFC says for responses: the
     /// coding changes what the content means and not where it ends, and the guest knows whether it can read it.
+    ///
+    /// A 101 says in `Upgrade` what follows and is of HTTP/1.1 (RFC 9110 7.8, 15.2.2). One without was not asked for,
+    /// and what is behind it would be nobody's: it is refused, where it could pass for a tunnel.
     ///
     /// Refused are also fields that the RFC has no server send and others may believe: `Transfer-Encoding` in any
     /// head of HTTP/1.0 (6.1), and in 1xx and 204 that field or a `Content-Length` other than 0 (6.1, RFC 9110 8.6).
@@ -66,7 +69,9 @@ impl BodyLength {
         if coded && version == Version::Http10 {
             return Err(Fault::EncodingInHttp10);
         }
+        let upgraded = fields.iter().any(|field| field.is("upgrade") && !field.value.is_empty());
         match (status, request) {
+            (101, _) if version == Version::Http10 || !upgraded => Err(Fault::Switching),
             (101, _) | (200..=299, Request::Connect) => Ok(Self::Tunnel),
             (100..=199 | 204, _) if coded => Err(Fault::EncodingWithoutBody { status }),
             (100..=199 | 204, _) if counted && content_length(fields) != Ok(0) => {
@@ -217,7 +222,19 @@ mod tests {
             assert_eq!(of(Request::Other, status, &[]), Ok(BodyLength::Interim));
             assert_eq!(of(Request::Connect, status, &[]), Ok(BodyLength::Interim));
         }
-        assert_eq!(of(Request::Head, 101, SMUGGLED), Ok(BodyLength::Tunnel));
+        let upgrade = [&[("UPGRADE", "x")][..], SMUGGLED].concat();
+        assert_eq!(of(Request::Head, 101, &upgrade), Ok(BodyLength::Tunnel));
+    }
+
+    #[test]
+    fn a_101_that_nobody_can_have_asked_for_is_no_tunnel() {
+        for request in [Request::Other, Request::Head, Request::Connect] {
+            for fields in [&[][..], &[("Upgrade", "")], &[("Connection", "upgrade")]] {
+                assert_eq!(of(request, 101, fields), Err(Fault::Switching), "{fields:?}");
+            }
+            let old = versioned(Version::Http10, request, 101, &[("Upgrade", "x")]);
+            assert_eq!(old, Err(Fault::Switching));
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@
 //! | LF alone in a head or a trailer | ends a line | refused | RFC 9112 2.2 allows both |
 //! | empty lines before the status line | skipped | refused | RFC 9112 2.2: that is for servers |
 //! | `Transfer-Encoding` and `Content-Length` | the former wins | refused | RFC 9112 6.3, 11.2 |
+//! | 101 without `Upgrade`, or of HTTP/1.0 | a tunnel | refused | RFC 9110 7.8, 15.2.2 |
 //! | `Transfer-Encoding` in 1xx or 204, or in a response of HTTP/1.0 without a body | ignored | refused | RFC 9112 6.1 |
 //! | `Content-Length` other than 0 in 1xx or 204 | ignored | refused | RFC 9110 8.6 |
 //! | `Transfer-Encoding` with empty elements, quotes, chunked twice | the last comma decides | refused | RFC 9112 6.1, 7.1 |

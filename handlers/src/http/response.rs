@@ -78,7 +78,7 @@ impl std::error::Error for TooManyOutstanding {}
 /// ```text
 ///   Head --interim--> Head           Body --all of it--> End, and the next Head if the connection persists
 ///     |--any other--> Body             |--closed--> End if it lasts until then, else Closed
-///     '--101, 2xx to CONNECT--> Tunnel
+///     '--101 with Upgrade, 2xx to CONNECT--> Tunnel
 /// ```
 ///
 /// Behind a response that is the last of its connection ([`Head::persists`]) nothing may come, however many

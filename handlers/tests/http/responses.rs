@@ -100,6 +100,17 @@ fn switching_protocols_ends_http() {
 }
 
 #[test]
+fn bytes_behind_a_101_that_nobody_asked_for_are_not_told_as_a_tunnel() {
+    for head in [
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n\r\n",
+        "HTTP/1.0 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+    ] {
+        let outcome = whole(GET, format!("{head}HTTP/1.1 204 No Content\r\n\r\n").as_bytes());
+        assert_eq!((error(&outcome), outcome.told.len()), ((0, &Fault::Switching), 1));
+    }
+}
+
+#[test]
 fn a_success_of_connect_opens_a_tunnel_and_a_failure_is_a_response() {
     let tunnel =
         whole(&[Request::Connect], b"HTTP/1.1 200 Yes\r\nTransfer-Encoding: chunked\r\n\r\n\x00\xff");
