@@ -46,4 +46,4 @@ pub use error::{Fault, FramingError};
 pub use field::{Field, MAX_FIELDS, MAX_FIELDS_BYTES};
 pub use head::{Head, MAX_STATUS_LINE, Version};
 pub use length::{BodyLength, Request};
-pub use response::{MAX_INTERIM, MAX_OUTSTANDING, ResponseEvent, Responses, TooManyOutstanding, Within};
+pub use response::{MAX_INTERIM, MAX_OUTSTANDING, NotExpected, ResponseEvent, Responses, Within};

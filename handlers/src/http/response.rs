@@ -61,17 +61,27 @@ pub enum Within {
     },
 }
 
-/// More requests than [`MAX_OUTSTANDING`] would wait for a response, or would have once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooManyOutstanding;
+/// Why a request is not expected to have a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NotExpected {
+    /// More requests than [`MAX_OUTSTANDING`] would wait for one, or would have once.
+    TooManyOutstanding,
+    /// No response comes any more: a tunnel is open, the last response was complete, or the peer has closed.
+    Over,
+}
 
-impl core::fmt::Display for TooManyOutstanding {
+impl core::fmt::Display for NotExpected {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "one more request without a response: wanted at most {MAX_OUTSTANDING}")
+        match self {
+            Self::TooManyOutstanding => {
+                write!(f, "one more request without a response: wanted at most {MAX_OUTSTANDING}")
+            }
+            Self::Over => write!(f, "a request behind the last response: wanted another connection"),
+        }
     }
 }
 
-impl std::error::Error for TooManyOutstanding {}
+impl std::error::Error for NotExpected {}
 
 /// The responses that come on one connection.
 ///
@@ -143,12 +153,17 @@ impl Responses {
     /// A request was sent, behind those that it was told of before.
     ///
     /// # Errors
+    /// If no response comes any more; it is then not counted among those [`outstanding`](Self::outstanding).
+    ///
     /// If too many wait. From then on each request is refused, for its response would be taken for that of the
     /// one left out. The responses to those before are still read; a byte behind them is [`Fault::Unasked`].
-    pub fn expect(&mut self, request: Request) -> Result<(), TooManyOutstanding> {
+    pub fn expect(&mut self, request: Request) -> Result<(), NotExpected> {
+        if matches!(self.state, State::Tunnel | State::Last | State::Closed) {
+            return Err(NotExpected::Over);
+        }
         self.overflowed |= self.due.len() >= MAX_OUTSTANDING;
         if self.overflowed {
-            return Err(TooManyOutstanding);
+            return Err(NotExpected::TooManyOutstanding);
         }
         self.due.push_back(request);
         Ok(())
@@ -173,9 +188,12 @@ impl Responses {
     }
 
     /// The peer has closed, and all that it sent was handed in. Call it until there is no more to say: a response
-    /// that ends so may have others due behind it, that never come.
+    /// that ends so may have others due behind it, that never come. Bytes that are handed in later are
+    /// [`Fault::AfterLast`].
     pub fn close(&mut self) -> Option<ResponseEvent<'static>> {
+        self.persists = false;
         if self.failed.is_some() {
+            self.state = State::Closed;
             return None;
         }
         let within = match &self.state {

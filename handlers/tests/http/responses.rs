@@ -1,8 +1,8 @@
 //! The states of a connection's responses, rule by rule.
 
 use handlers::http::{
-    BodyLength, Fault, FramingError, MAX_INTERIM, MAX_OUTSTANDING, Request, ResponseEvent, Responses,
-    TooManyOutstanding, Version, Within,
+    BodyLength, Fault, FramingError, MAX_INTERIM, MAX_OUTSTANDING, NotExpected, Request, ResponseEvent,
+    Responses, Version, Within,
 };
 
 use crate::{Outcome, Told, whole};
@@ -263,9 +263,9 @@ fn requests_without_a_response_are_limited() {
     for _ in 0..MAX_OUTSTANDING {
         assert_eq!(responses.expect(Request::Other), Ok(()));
     }
-    assert_eq!(responses.expect(Request::Head), Err(TooManyOutstanding));
+    assert_eq!(responses.expect(Request::Head), Err(NotExpected::TooManyOutstanding));
     assert_eq!(responses.outstanding(), MAX_OUTSTANDING);
-    assert!(TooManyOutstanding.to_string().contains("256"));
+    assert!(NotExpected::TooManyOutstanding.to_string().contains("256"));
 }
 
 #[test]
@@ -274,12 +274,16 @@ fn after_one_request_too_many_none_is_taken_any_more() {
     for _ in 0..MAX_OUTSTANDING {
         responses.expect(Request::Other).unwrap();
     }
-    assert_eq!(responses.expect(Request::Head), Err(TooManyOutstanding));
+    assert_eq!(responses.expect(Request::Head), Err(NotExpected::TooManyOutstanding));
     let empty = b"HTTP/1.1 204 No Content\r\n\r\n";
     let mut input = &empty[..];
     while responses.advance(&mut input).unwrap().is_some() {}
     assert_eq!(responses.outstanding(), MAX_OUTSTANDING - 1, "there is room");
-    assert_eq!(responses.expect(Request::Other), Err(TooManyOutstanding), "but who is next is not known");
+    assert_eq!(
+        responses.expect(Request::Other),
+        Err(NotExpected::TooManyOutstanding),
+        "but who is next is not known"
+    );
 
     let others = empty.repeat(MAX_OUTSTANDING);
     let (mut input, at) = (&others[..], others.len() as u64);
@@ -290,4 +294,59 @@ fn after_one_request_too_many_none_is_taken_any_more() {
         }
     };
     assert_eq!(error, FramingError { at, fault: Fault::Unasked });
+}
+
+/// A connection with two requests whose stream so far is this one, all events of it taken.
+fn after(mut input: &[u8]) -> Responses {
+    let mut responses = Responses::new();
+    for _ in 0..2 {
+        responses.expect(Request::Other).unwrap();
+    }
+    while responses.advance(&mut input).unwrap().is_some() {}
+    responses
+}
+
+#[test]
+fn after_a_close_no_byte_is_a_response() {
+    let next = &b"HTTP/1.1 204 No Content\r\n\r\n"[..];
+    for stream in [
+        &b""[..],
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\nuntil the close",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+        b"HTTP/1.1 20",
+    ] {
+        // Whether or not the close has said all that it has to.
+        for calls in 1..=3 {
+            let mut responses = after(stream);
+            for _ in 0..calls {
+                responses.close();
+            }
+            assert_eq!(responses.advance(&mut &b""[..]), Ok(None));
+            let (mut input, at) = (next, stream.len() as u64);
+            let error = FramingError { at, fault: Fault::AfterLast };
+            assert_eq!(responses.advance(&mut input), Err(error), "{stream:?} and {calls} calls");
+            assert_eq!((input, responses.position()), (next, at), "nothing is taken");
+        }
+    }
+}
+
+#[test]
+fn a_request_that_can_have_no_response_is_refused() {
+    let mut tunnel = after(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n");
+    assert_eq!(tunnel.expect(Request::Other), Err(NotExpected::Over));
+    let mut last = after(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n");
+    assert_eq!(last.expect(Request::Other), Err(NotExpected::Over));
+    for stream in [&b""[..], b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 20"] {
+        let mut closed = after(stream);
+        closed.close();
+        let outstanding = closed.outstanding();
+        assert_eq!(closed.expect(Request::Other), Err(NotExpected::Over), "{stream:?}");
+        assert_eq!(closed.outstanding(), outstanding);
+    }
+    let mut failed = Responses::new();
+    assert!(failed.advance(&mut &b"x"[..]).is_err());
+    assert_eq!((failed.close(), failed.expect(Request::Other)), (None, Err(NotExpected::Over)));
+    assert!(NotExpected::Over.to_string().contains("another connection"));
 }
