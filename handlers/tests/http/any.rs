@@ -20,6 +20,26 @@ fn same(requests: &[Request], stream: &[u8], cuts: &[Index]) {
     assert_eq!(cut(requests, stream, cuts.iter().copied()), outcome, "{cuts:?}");
 }
 
+/// What leads to each of the states in which any bytes may then come.
+const BEFORE: &[&str] = &[
+    "",
+    "HTTP/1.1 ",
+    "HTTP/1.1 200 OK\r\n",
+    "HTTP/1.1 200 OK\r\nServer: ",
+    "HTTP/1.1 103 Early Hints\r\n\r\n",
+    "HTTP/1.1 204 No Content\r\n\r\n",
+    "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n",
+    "HTTP/1.1 200 OK\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nContent-Length: ",
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: ",
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;",
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n",
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",
+    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+];
+
 fn line() -> impl Strategy<Value = String> {
     prop_oneof![
         "(Content-Length|content-length): ?(0|5|12|5, ?5|-1|999999999999999999999)",
@@ -80,9 +100,13 @@ proptest! {
     #[test]
     fn no_input_panics(
         requests in requests(),
-        stream in prop::collection::vec(any::<u8>(), 0..400),
+        before in prop::sample::select(BEFORE),
+        bytes in prop::collection::vec(any::<u8>(), 0..400),
         cuts in prop::collection::vec(any::<Index>(), 0..12),
     ) {
+        let requests = [&[Request::Other][..], &requests].concat();
+        let stream = [before.as_bytes(), &bytes].concat();
+        prop_assert!(whole(&requests, &stream).position >= before.len() as u64, "the bytes are reached");
         same(&requests, &stream, &cuts);
     }
 }

@@ -4,6 +4,7 @@
 
 mod against_hyper;
 mod any;
+mod limits;
 mod responses;
 mod splits;
 mod valid;
