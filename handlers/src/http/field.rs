@@ -26,7 +26,8 @@ impl Field {
         self.name.eq_ignore_ascii_case(name)
     }
 
-    /// Reads a line, without its end. Stricter than RFC 9112 5.2 asks of a client, which may unfold lines.
+    /// Reads a line, without its end. A field that goes on in a second line is refused: stricter than RFC 9112 5.2,
+    /// which has a user agent replace the fold by spaces.
     fn parse(line: &[u8]) -> Result<Self, Fault> {
         if line.first().is_some_and(is_space) {
             return Err(Fault::Folded);

@@ -91,7 +91,9 @@ impl HeadReader {
         if self.status.is_none() {
             self.status = self.status_line(cursor)?;
         }
-        let Some(status) = &self.status else { return Ok(None) };
+        if self.status.is_none() {
+            return Ok(None);
+        }
         loop {
             match self.reader.take(cursor)? {
                 None => return Ok(None),
@@ -99,13 +101,14 @@ impl HeadReader {
                 Some(Row::End) => break,
             }
         }
+        let Some(status) = self.status.take() else { return Ok(None) };
         let body = BodyLength::of(request, status.version, status.code, &self.fields)
             .map_err(|fault| FramingError { at: self.start, fault })?;
         Ok(Some(Head {
             at: self.start..cursor.at(),
             version: status.version,
             status: status.code,
-            reason: status.reason.clone(),
+            reason: status.reason,
             fields: core::mem::take(&mut self.fields),
             body,
         }))

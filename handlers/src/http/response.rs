@@ -7,8 +7,8 @@ use super::cursor::Cursor;
 use super::head::HeadReader;
 use super::{BodyLength, Fault, FramingError, Head, Request};
 
-/// So many interim responses may come before a final one. A server that says 102 each 20 s, as RFC 2518 10.1 had
-/// it, may so work for more than half an hour.
+/// So many interim responses may come before a final one. RFC 2518 10.1 had a server say 102 if it worked for longer
+/// than 20 s; one that says so each 20 s may work for more than half an hour.
 pub const MAX_INTERIM: usize = 100;
 
 /// So many requests may wait for a response on one connection.
@@ -98,8 +98,11 @@ impl std::error::Error for NotExpected {}
 /// ([`advance`](Self::advance)), then say that the peer closed ([`close`](Self::close)). How the input is cut
 /// changes nothing but how content is cut into events.
 ///
-/// Needs at most [`MAX_STATUS_LINE`](super::MAX_STATUS_LINE), twice [`MAX_FIELDS_BYTES`](super::MAX_FIELDS_BYTES)
-/// and what [`MAX_FIELDS`](super::MAX_FIELDS) fields and [`MAX_OUTSTANDING`] requests take beside their bytes.
+/// Needs less than 80 KiB on a 64-bit machine: the reason ([`MAX_STATUS_LINE`](super::MAX_STATUS_LINE)), the fields'
+/// bytes ([`MAX_FIELDS_BYTES`](super::MAX_FIELDS_BYTES)), and as many again three times while the longest line is
+/// read, whose buffer grows by doubling and is copied once; 6 KiB for a list of [`MAX_FIELDS`](super::MAX_FIELDS)
+/// fields with room for 128; a byte for each of [`MAX_OUTSTANDING`] requests. Heads that were handed out are the
+/// caller's.
 #[derive(Clone, Debug)]
 pub struct Responses {
     due: VecDeque<Request>,
@@ -222,7 +225,8 @@ impl Responses {
         self.content
     }
 
-    /// How many requests have no complete response; after a close or in a tunnel, how many will have none.
+    /// How many requests have no complete response; after the connection's last one, a close or in a tunnel, how many
+    /// will have none.
     #[must_use]
     pub fn outstanding(&self) -> usize {
         self.due.len()
