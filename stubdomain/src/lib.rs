@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod fit;
 pub mod mode;
 
 pub use mode::{CannotKeep, Mode};
