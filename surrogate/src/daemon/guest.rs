@@ -76,7 +76,7 @@ pub(super) struct Nic {
     pub joined: Vec<IpAddr>,
     /// The number of the port at which it is observed, if it is.
     pub observed: Option<u32>,
-    /// Until when it is not observed, since its guest is too busy.
+    /// Until when it is not observed, since its guest is too busy or it could not be.
     pub paused_until: Option<Instant>,
 }
 

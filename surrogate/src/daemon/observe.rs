@@ -20,7 +20,8 @@ impl Control {
     pub(super) fn observe(&mut self, at: usize) {
         let Some(guest) = self.guests.get_mut(at) else { return };
         let wanted = guest.config.policy.traffic.custody && guest.unfit.is_none();
-        let (mut commands, mut failed) = (Vec::new(), false);
+        let mut commands = Vec::new();
+        let mut failed = false;
         for nic in &mut guest.nics {
             let served = self.bridges.get(nic.bridge).is_some_and(|side| side.port.is_some());
             let name = nic.port.as_ref().filter(|_| wanted && served && nic.paused_until.is_none());
@@ -38,6 +39,7 @@ impl Control {
                 Some(Err(why)) => {
                     // Of a port that went, links tell in a moment; anything else may pass.
                     tracing::warn!(guest = guest.config.name, port = nic.port, %why, "cannot be observed");
+                    nic.paused_until = Some(clock::now() + RETRY);
                     failed = true;
                     DriverCommand::Unobserve { nic: nic.id }
                 }
@@ -129,7 +131,7 @@ pub(super) fn close(observer: Observer) {
     drop(tokio::task::spawn_blocking(|| drop(observer)));
 }
 
-/// How long after a failed attempt the next one is made.
-const RETRY: Duration = Duration::from_secs(30);
+/// How long after a failed attempt the next one is made: one for each NIC, whatever is told of links meanwhile.
+const RETRY: Duration = Duration::from_secs(5);
 /// How long a guest for which it was too dear is not observed.
 const PAUSE: Duration = Duration::from_secs(1);

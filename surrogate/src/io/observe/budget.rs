@@ -1,9 +1,9 @@
 //! What it may cost a busy guest that it is observed.
 //!
 //! Each frame that it sends passes the filter, on the processor that sends it, and each that is taken costs the
-//! packet thread its time. What that comes to, of TCP and UDP, is counted with the figures of `benches/observe`, and a guest for
-//! which it is too much is not observed for a while: what begins in that time is learned later, from a segment, or
-//! not at all. So what its throughput pays has a limit, however much it sends.
+//! packet thread its time. What that comes to, of TCP and UDP, is counted with the figures of docs/performance.md, and a
+//! guest for which it is too much is not observed for a while: what begins in that time is learned later, from a
+//! segment, or not at all. So what its throughput pays has a limit, however much it sends.
 
 use std::time::Duration;
 
