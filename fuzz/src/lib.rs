@@ -22,7 +22,6 @@ mod knowledge;
 mod lan;
 mod membership;
 mod netlink;
-mod plan;
 mod router;
 
 /// Something that reads bytes from outside.
@@ -58,7 +57,6 @@ pub static TARGETS: &[Target] = &[
     Target { name: "netlink", run: netlink::run, seeds: netlink::seeds, longest: 1024 },
     Target { name: "http-response", run: http_response::run, seeds: http_response::seeds, longest: 2048 },
     Target { name: "domain-xml", run: domain_xml::run, seeds: domain_xml::seeds, longest: 2048 },
-    Target { name: "plan", run: plan::run, seeds: plan::seeds, longest: 2048 },
 ];
 
 /// The target of this name.

@@ -13,8 +13,6 @@ pub enum Action {
     Wake,
     /// Send the request again.
     Retry,
-    /// Send the request to where a redirection points.
-    Follow,
     /// Answer a request in the guest's place.
     Respond,
     /// End it with an error for the guest.
@@ -23,8 +21,6 @@ pub enum Action {
     Alert,
     /// Write it to the log.
     Log,
-    /// End it without waking the guest.
-    Close,
 }
 
 crate::word::words!(Action {
@@ -33,10 +29,8 @@ crate::word::words!(Action {
     Buffer = "buffer",
     Wake = "wake",
     Retry = "retry",
-    Follow = "follow",
     Respond = "respond",
     Fail = "fail",
     Alert = "alert",
     Log = "log",
-    Close = "close",
 });

@@ -7,7 +7,7 @@ pub enum Event {
     Head,
     /// More of the body came.
     Body,
-    /// The response is complete. Interim responses (1xx) have none.
+    /// The response is complete.
     End,
     /// The peer closed before it was.
     Closed,

@@ -6,7 +6,6 @@
 
 #![forbid(unsafe_code)]
 
-pub mod fit;
 pub mod mode;
 
 pub use mode::{CannotKeep, Mode};

@@ -64,9 +64,6 @@ impl Mode {
             (Self::Listen | Self::Serve, Action::Retry) => {
                 "the peer sends the request, there is none of ours"
             }
-            (Self::Observe, Action::Follow) => "the request is the guest's, and only it may send another",
-            (Self::Listen | Self::Serve, Action::Follow) => "the peer sends requests, it redirects nobody",
-            (Self::Observe, Action::Close) => "the connection is the guest's own, and only it may end it",
             (Self::Observe | Self::Delegate, Action::Respond) => "the peer answers here, it asks nothing",
             _ => return Ok(()),
         };
@@ -113,12 +110,12 @@ mod tests {
         assert_eq!(kept(Mode::Observe), ["ignore", "buffer", "wake", "fail", "alert", "log"]);
         assert_eq!(
             kept(Mode::Delegate),
-            ["ignore", "discard", "buffer", "wake", "retry", "follow", "fail", "alert", "log", "close"]
+            ["ignore", "discard", "buffer", "wake", "retry", "fail", "alert", "log"]
         );
         for mode in [Mode::Listen, Mode::Serve] {
             assert_eq!(
                 kept(mode),
-                ["ignore", "discard", "buffer", "wake", "respond", "fail", "alert", "log", "close"]
+                ["ignore", "discard", "buffer", "wake", "respond", "fail", "alert", "log"]
             );
         }
     }
